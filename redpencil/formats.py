@@ -1,0 +1,253 @@
+"""Whatever people upload, as upright RGB pages.
+
+OpenCV decodes the common formats (fast, and equal to Pillow there), Pillow the odd ones, PDFium
+the PDFs. Sizes are read from headers and checked before anything is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import pypdfium2
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from redpencil.errors import BadImage, RedpencilError, TooLarge, UnsupportedMedia
+
+Pixels = NDArray[np.uint8]
+"""H x W x 3, RGB, as it is meant to be looked at."""
+
+READABLE = (
+    "JPEG",
+    "PNG",
+    "TIFF",
+    "WEBP",
+    "BMP",
+    "GIF",
+    "PPM",
+    "JPEG2000",
+    "AVIF",
+)  # MPO, many phones' JPEG, comes with JPEG
+WE_READ = "JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000, AVIF and PDF are read"
+PDF_DPI = 200
+DOCUMENT_PAGES = 4  # all pages of one document together may hold so many times max_pixels
+EXIF_ORIENTATION = 0x0112
+TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
+_pdfium = threading.Lock()  # PDFium is not thread-safe
+
+
+def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: int) -> list[Pixels]:
+    """Every page of an uploaded image or PDF.
+
+    The bytes decide what it is; a declared media type is only refused where it is no image at
+    all. Raises UnsupportedMedia, TooLarge or BadImage, before decoding where the header tells.
+    """
+    _check_media_type(media_type)
+    if not data:
+        raise BadImage("the image is empty (0 bytes)")
+    pages = _pdf_pages if b"%PDF-" in data[:1024] else _image_pages
+    try:
+        return list(pages(data, max_pixels, max_pages))
+    except RedpencilError:
+        raise
+    except MemoryError as error:
+        raise TooLarge("the image does not fit into memory") from error
+    except Exception as error:  # decoders meet hostile bytes and raise whatever they like
+        raise BadImage(f"the image cannot be decoded, it is damaged or cut short ({error})") from error
+
+
+def _check_media_type(media_type: str | None) -> None:
+    kind = (media_type or "").partition(";")[0].strip().lower()
+    general = ("", "application/pdf", "application/x-pdf", "application/octet-stream", "binary/octet-stream")
+    if kind in ("image/svg+xml", "image/heic", "image/heif"):
+        raise UnsupportedMedia(f"{kind} is not read here; {WE_READ}")
+    if kind not in general and not kind.startswith("image/"):
+        raise UnsupportedMedia(f"{kind} is not an image; {WE_READ}")
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooLarge(
+            f"the image has {width} x {height} = {width * height:,} pixels, at most {max_pixels:,} are read"
+        )
+
+
+def _check_pages(count: int, max_pages: int) -> None:
+    if count > max_pages:
+        raise TooLarge(f"the document has {count} pages, at most {max_pages} are read at once")
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def _image_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
+    with _open_image(data) as image:
+        _check_size(*image.size, max_pixels)
+        count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        _check_pages(count, max_pages)
+        left = DOCUMENT_PAGES * max_pixels
+        for index in range(count):
+            if index:
+                image.seek(index)
+                _check_size(*image.size, max_pixels)
+            left -= image.width * image.height
+            if left < 0:
+                raise TooLarge("the document's pages together have too many pixels: send fewer at once")
+            yield _frame(image, data, index)
+
+
+def _open_image(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=READABLE)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise TooLarge(f"the image is far too large ({error})") from error
+    except UnidentifiedImageError as error:
+        known = _unreadable(data)
+        if known:
+            raise UnsupportedMedia(f"{known} is not read here; {WE_READ}") from error
+        raise BadImage(f"these bytes are not an image that can be recognised; {WE_READ}") from error
+
+
+def _unreadable(data: bytes) -> str | None:
+    """The name of a format that is recognised and yet not read."""
+    head = data[:256].lstrip()
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"heim", b"hevc"):
+        return "HEIC"
+    if head[:4] == b"<svg" or (head[:5] == b"<?xml" and b"<svg" in data[:1024]):
+        return "SVG"
+    return "PostScript" if head[:4] == b"%!PS" else None
+
+
+def _frame(image: Image.Image, data: bytes, index: int) -> Pixels:
+    """The frame at which `image` stands."""
+    if _is_deep(image, data):
+        deep = _deep(data, index)
+        if deep is not None:
+            if image.format == "PNG":
+                return _upright(deep, image)
+            return 255 - deep if _counts_from_white(image) else deep  # OpenCV turns TIFFs itself
+    elif image.format in ("JPEG", "MPO", "PNG") and _is_plain(image):
+        flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        if pixels is not None:
+            return _upright(pixels, image)
+    image.load()
+    return _to_rgb(ImageOps.exif_transpose(image))
+
+
+def _is_plain(image: Image.Image) -> bool:
+    return image.mode in ("L", "RGB") and "transparency" not in image.info
+
+
+def _is_deep(image: Image.Image, data: bytes) -> bool:
+    """Whether the channels have more than eight bits."""
+    if image.format == "PNG":
+        return data[24] == 16
+    bits = getattr(image, "tag_v2", {}).get(TIFF_BITS, (8,))
+    return image.format == "TIFF" and max(bits) == 16
+
+
+def _counts_from_white(image: Image.Image) -> bool:
+    return bool(getattr(image, "tag_v2", {}).get(TIFF_PHOTOMETRIC) == 0)
+
+
+def _deep(data: bytes, index: int) -> Pixels | None:
+    """A 16-bit frame on 8 bits, None where OpenCV cannot read it."""
+    flags = cv2.IMREAD_UNCHANGED
+    read, frames = cv2.imdecodemulti(np.frombuffer(data, np.uint8), flags, range=(index, index + 1))
+    if not read or frames[0].dtype != np.uint16:
+        return None
+    levels = frames[0]
+    if levels.ndim == 2:
+        return np.repeat(_eight_bits(levels)[:, :, None], 3, axis=2)
+    colours = _eight_bits(levels[:, :, :3])[:, :, ::-1]
+    return _on_white(colours, levels[:, :, 3] / 65535) if levels.shape[2] == 4 else colours
+
+
+def _eight_bits(levels: NDArray[Any]) -> Pixels:
+    """Scale by the range in use: the smallest whole number of bits that holds the brightest pixel.
+
+    A full-range scan comes out as its 8-bit twin would, and a 12-bit one is not left in the dark.
+    """
+    brightest = int(levels.max(initial=0))
+    full = max((1 << brightest.bit_length()) - 1, 255)
+    scaled: Pixels = np.rint(np.clip(levels, 0, None) * (255 / full)).astype(np.uint8)
+    return scaled
+
+
+def _on_white(colours: Pixels, alpha: NDArray[np.float64]) -> Pixels:
+    opaque = alpha[:, :, None]
+    return np.rint(colours * opaque + 255 * (1 - opaque)).astype(np.uint8)
+
+
+def _upright(pixels: Pixels, image: Image.Image) -> Pixels:
+    """Turn and mirror as the EXIF orientation says."""
+    turned = {
+        2: lambda p: p[:, ::-1],
+        3: lambda p: p[::-1, ::-1],
+        4: lambda p: p[::-1],
+        5: lambda p: p.swapaxes(0, 1),
+        6: lambda p: np.rot90(p, -1),
+        7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+        8: lambda p: np.rot90(p),
+    }.get(image.getexif().get(EXIF_ORIENTATION, 1), lambda p: p)(pixels)
+    return np.ascontiguousarray(turned)
+
+
+def _to_rgb(image: Image.Image) -> Pixels:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return np.repeat(_grey(image)[:, :, None], 3, axis=2)
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        seen = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", seen.size, "white"), seen)
+    return np.array(image.convert("RGB"))
+
+
+def _grey(image: Image.Image) -> Pixels:
+    levels = np.array(image)
+    if image.mode == "F" and levels.max(initial=0) <= 1:
+        levels = levels * 255
+    return _eight_bits(np.nan_to_num(levels))
+
+
+# --- PDF ----------------------------------------------------------------------------------------
+
+
+def _pdf_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
+    with _pdfium:
+        document = _open_pdf(data)
+        try:
+            _check_pages(len(document), max_pages)
+            if not len(document):
+                raise BadImage("the PDF has no page")
+            share = max_pixels * min(1.0, DOCUMENT_PAGES / len(document))
+            document.init_forms()
+            for index in range(len(document)):
+                yield _render(document[index], share)
+        finally:
+            document.close()
+
+
+def _open_pdf(data: bytes) -> pypdfium2.PdfDocument:
+    try:
+        return pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        locked = "assword" in str(error)
+        why = "it is locked with a password: send it unlocked" if locked else "it is damaged or cut short"
+        raise BadImage(f"the PDF cannot be opened, {why} ({error})") from error
+
+
+def _render(page: pypdfium2.PdfPage, max_pixels: float) -> Pixels:
+    width, height = page.get_size()
+    if width <= 0 or height <= 0:
+        raise BadImage("the PDF has a page without a size")
+    scale = min(PDF_DPI / 72, (max_pixels / (width * height)) ** 0.5)
+    bitmap = page.render(scale=scale, rev_byteorder=True)
+    pixels = bitmap.to_numpy()
+    rgb = pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels, 3, axis=2)
+    return np.array(rgb)

@@ -1,0 +1,57 @@
+"""How far a reading is from the truth: CER, WER, exact match, and the edits a person makes.
+
+Characters are the code points of the NFC text, words are what white space separates. Rates are
+micro-averaged: all edits of all lines over all characters (words) of all references, so a long
+line counts for more than a short one. Pairs are (reference, hypothesis).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+import editdistance
+
+from redpencil.errors import BadInput
+
+Pairs = Iterable[tuple[str, str]]
+
+
+def characters(text: str) -> str:
+    """The text as it is counted: NFC, so that a letter with its accent is one character where it can be."""
+    return unicodedata.normalize("NFC", text)
+
+
+def distance(a: str, b: str) -> int:
+    """The fewest characters to insert, delete or replace to turn one text into the other."""
+    return int(editdistance.eval(characters(a), characters(b)))
+
+
+def cer(pairs: Pairs) -> float:
+    """Character error rate; may exceed 1. References without a character count as one character."""
+    return _rate([(characters(a), characters(b)) for a, b in pairs])
+
+
+def wer(pairs: Pairs) -> float:
+    """Word error rate; may exceed 1. References without a word count as one word."""
+    return _rate([(characters(a).split(), characters(b).split()) for a, b in pairs])
+
+
+def exact(pairs: Pairs) -> float:
+    """The share of lines read without a fault."""
+    hits = [characters(a) == characters(b) for a, b in pairs]
+    if not hits:
+        raise BadInput("there is no line to measure")
+    return sum(hits) / len(hits)
+
+
+def effort(pairs: Pairs) -> int:
+    """Characters that a person edits to make every hypothesis its reference."""
+    return sum(distance(a, b) for a, b in pairs)
+
+
+def _rate(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> float:
+    if not pairs:
+        raise BadInput("there is no line to measure")
+    edits = sum(editdistance.eval(a, b) for a, b in pairs)
+    return float(edits / max(1, sum(len(a) for a, _ in pairs)))

@@ -1,0 +1,83 @@
+"""Every setting with its default, unit and help; built only at entry points.
+
+Each field is also an environment variable: `REDPENCIL_HOME`, `REDPENCIL_SERVING_PORT`, and so on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All that can be set, in one flat list."""
+
+    model_config = SettingsConfigDict(env_prefix="REDPENCIL_", extra="ignore", frozen=True)
+
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".redpencil", description="folder of everything kept"
+    )
+    database_url: str = Field("", description="SQLAlchemy URL; empty: SQLite in home")
+    blobs_url: str = Field("", description="folder or s3://bucket/prefix; empty: home/blobs")
+    storage_path: str = Field("", description="Ray Train checkpoints; empty: home/training")
+    mlflow_url: str = Field("", description="MLflow server; empty: the local one")
+    mlflow_database_url: str = Field("", description="MLflow's own database; empty: SQLite in home")
+    serving_url: str = Field("", description="prediction API; empty: the local one")
+    services_url: str = Field("", description="corrections and control API; empty: the local one")
+    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs api_keys")
+    api_keys: str = Field("", description="comma-separated keys that clients must send as Bearer")
+    secret: str = Field("", description="signs audit tokens; empty: a random one kept in home")
+    serving_port: int = Field(8000, description="port of the prediction API")
+    services_port: int = Field(8080, description="port of corrections, control and console")
+    mlflow_port: int = Field(5000, description="port of the local MLflow server")
+
+    model: str = Field("ocr", description="registered model that answers /v1/ocr")
+    replicas: int = Field(1, ge=1, description="serving replicas per model")
+    threads: int = Field(0, ge=0, description="lines read in parallel per replica; 0: one per core")
+    device: Literal["cpu", "cuda"] = Field("cpu", description="where serving runs its models")
+    haproxy: bool = Field(True, description="serve through HAProxy (faster) instead of Ray's proxy")
+    queue_limit: int = Field(64, ge=1, description="images waiting per replica before HTTP 429")
+    max_upload_bytes: int = Field(32 * 2**20, description="largest request body, bytes")
+    max_pixels: int = Field(60_000_000, description="largest page, pixels")
+    max_pages: int = Field(50, description="most pages of one document")
+    poll_s: float = Field(0.5, gt=0, description="how often replicas read the desired state, s")
+
+    reconcile_s: float = Field(1.0, gt=0, description="how often registry aliases are polled, s")
+    retrain_cron: str = Field("", description="cron expression for retraining; empty: none")
+    retrain_after: int = Field(0, ge=0, description="retrain after so many new corrections; 0: off")
+    recipe: str = Field("ppocr", description="recipe of scheduled runs")
+    max_attempts: int = Field(3, ge=1, description="tries of a run that keeps being interrupted")
+    audit_share: float = Field(0.2, ge=0, le=1, description="share of review drawn at random")
+    train_workers: int = Field(1, ge=1, description="Ray Train workers")
+    train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
+    otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'redpencil.db'}"
+
+    @property
+    def blobs(self) -> str:
+        return self.blobs_url or str(self.home / "blobs")
+
+    @property
+    def storage(self) -> str:
+        return self.storage_path or str(self.home / "training")
+
+    @property
+    def mlflow(self) -> str:
+        return self.mlflow_url or f"http://127.0.0.1:{self.mlflow_port}"
+
+    @property
+    def serving(self) -> str:
+        return self.serving_url or f"http://127.0.0.1:{self.serving_port}"
+
+    @property
+    def services(self) -> str:
+        return self.services_url or f"http://127.0.0.1:{self.services_port}"
+
+    def keys(self) -> frozenset[str]:
+        return frozenset(k.strip() for k in self.api_keys.split(",") if k.strip())

@@ -1,0 +1,180 @@
+"""What people stated to be the truth; only ever added, and revoked by a row of its own."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
+
+from redpencil.errors import Conflict, NotFound
+from redpencil.store import schema
+from redpencil.store.database import Database
+from redpencil.store.images import found
+from redpencil.store.paging import chunks, page
+from redpencil.types import Correction, CorrectionState, Kind, Polygon, Split, Task
+
+DEPLOYING = ("promote", "rollback", "override", "adopt")
+"""Ledger actions that make their `to_version` the champion."""
+
+_corrections, _images, _revocations = schema.corrections, schema.images, schema.revocations
+_members, _versions, _ledger = schema.snapshot_members, schema.versions, schema.ledger
+
+
+class Corrections:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def add_many(self, items: Sequence[Correction]) -> None:
+        """Store corrections in one transaction, on disk when it returns.
+
+        The group of a correction is always that of its image, as first kept.
+        """
+        if not items:
+            return
+        with self._db.write() as connection:
+            _check(connection, items)
+            connection.execute(_corrections.insert(), [_row(c) for c in items])
+
+    def get(self, id: str) -> Correction:
+        with self._db.read() as connection:
+            row = connection.execute(_whole().where(_corrections.c.id == id)).one_or_none()
+        if row is None:
+            raise NotFound(f"There is no correction {id}.")
+        return _correction(row)
+
+    def list(
+        self,
+        task: Task | None = None,
+        author: str | None = None,
+        state: CorrectionState | None = None,
+        image: str | None = None,
+        prediction: str | None = None,
+        after: str | None = None,
+        limit: int = 50,
+    ) -> list[tuple[Correction, CorrectionState]]:
+        """Newest first, each with its state; `after` is the last id of the page before."""
+        given = {"task": task, "author": author, "image": image, "prediction": prediction}
+        query = _whole().add_columns(_state().label("state"))
+        query = query.where(
+            *(_corrections.c[name] == value for name, value in given.items() if value is not None)
+        )
+        if state is not None:
+            query = query.where(_state() == CorrectionState(state).value)
+        with self._db.read() as connection:
+            rows = connection.execute(page(connection, query, _corrections, after, limit)).all()
+        return [(_correction(row), CorrectionState(row.state)) for row in rows]
+
+    def revoke(self, id: str, who: str, why: str) -> None:
+        """Take a correction back for good; revoking twice changes nothing."""
+        self.get(id)
+        row = {"correction": id, "at": time.time(), "who": who, "why": why}
+        with self._db.write() as connection:
+            self._db.add(connection, _revocations, row)
+
+    def revocation(self, id: str) -> dict[str, Any] | None:
+        """Who revoked it, when and why; None where nobody did."""
+        with self._db.read() as connection:
+            row = connection.execute(
+                select(_revocations).where(_revocations.c.correction == id)
+            ).one_or_none()
+        return None if row is None else dict(row._mapping)
+
+    def state_of(self, ids: Iterable[str]) -> dict[str, CorrectionState]:
+        """The states of those of the ids that are known."""
+        states: dict[str, CorrectionState] = {}
+        with self._db.read() as connection:
+            for some in chunks(list(ids)):
+                query = select(_corrections.c.id, _state().label("state")).where(_corrections.c.id.in_(some))
+                states |= {row.id: CorrectionState(row.state) for row in connection.execute(query)}
+        return states
+
+    def live(self, task: Task) -> builtins.list[Correction]:
+        """What is held to be true now, ordered by id: of several for one place the latest, none revoked."""
+        kept = self._live_where(_corrections.c.task == task.value)
+        latest = {(c.image, c.page, _whole_pixels(c.polygon)): c for c in kept}
+        return sorted(latest.values(), key=lambda c: c.id)
+
+    def count_since(self, task: Task, ts: float) -> int:
+        """How many corrections, not revoked since, were made after a time."""
+        query = select(func.count()).where(
+            _corrections.c.task == task.value, _corrections.c.created_at > ts, is_live(_corrections.c.id)
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one()
+
+    def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
+        """Labels of answers that these versions gave, oldest first; of several for one region the latest."""
+        table = _corrections.c
+        kept = self._live_where(table.model == model, table.version.in_(versions), table.created_at >= since)
+        latest = {(c.prediction, c.region, _whole_pixels(c.polygon)): c for c in kept}
+        return list(latest.values())
+
+    def _live_where(self, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
+        query = _whole().where(*conditions, is_live(_corrections.c.id))
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(_corrections.c.created_at, _corrections.c.n)).all()
+        return [_correction(row) for row in rows]
+
+
+def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:
+    return ~select(1).where(_revocations.c.correction == id).exists()
+
+
+def _state() -> ColumnElement[str]:
+    """How far a correction has come, as SQL over what happened to it."""
+    held = _members.c.correction == _corrections.c.id
+    learned = and_(held, _members.c.split == Split.TRAIN.value, _versions.c.snapshot == _members.c.snapshot)
+    made_champion = and_(
+        learned,
+        _ledger.c.model == _versions.c.model,
+        _ledger.c.to_version == _versions.c.version,
+        _ledger.c.action.in_(DEPLOYING),
+    )
+    return case(
+        (_some(_revocations.c.correction == _corrections.c.id), CorrectionState.REVOKED.value),
+        (_some(made_champion), CorrectionState.DEPLOYED.value),
+        (_some(learned), CorrectionState.TRAINED.value),
+        (_some(held), CorrectionState.SNAPSHOTTED.value),
+        else_=CorrectionState.SUBMITTED.value,
+    )
+
+
+def _some(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """EXISTS, looked up row by row: PostgreSQL would first hash all that exists, for a page of fifty."""
+    return select(literal(1)).where(condition).limit(1).correlate(_corrections).scalar_subquery().is_not(None)
+
+
+def _check(connection: Connection, items: Sequence[Correction]) -> None:
+    wanted = {c.image for c in items}
+    unknown = sorted(wanted - found(connection, wanted).keys())
+    if unknown:
+        raise NotFound(f"Image {unknown[0]} is not known here. Send it for a prediction first.")
+    for some in chunks([c.id for c in items]):
+        there = connection.scalars(select(_corrections.c.id).where(_corrections.c.id.in_(some))).first()
+        if there is not None:
+            raise Conflict(
+                f"Correction {there} exists already, and corrections are never edited. Add a new one."
+            )
+
+
+def _whole() -> Select[Any]:
+    return select(_corrections, _images.c.group).join(_images, _images.c.sha256 == _corrections.c.image)
+
+
+def _whole_pixels(polygon: Polygon) -> tuple[tuple[int, int], ...]:
+    return tuple((round(x), round(y)) for x, y in polygon)
+
+
+def _row(c: Correction) -> dict[str, Any]:
+    columns = (column.name for column in _corrections.c if column.name != "n")
+    return {name: getattr(c, name) for name in columns}
+
+
+def _correction(row: Row[Any]) -> Correction:
+    fields = {name: value for name, value in row._mapping.items() if name not in ("n", "state")}
+    fields |= {"task": Task(row.task), "kind": Kind(row.kind)}
+    fields["polygon"] = tuple((float(x), float(y)) for x, y in row.polygon)
+    return Correction(**fields)

@@ -1,0 +1,81 @@
+"""Same key and body, same answer: what was answered to a request that a client may repeat."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
+
+from redpencil.errors import BadInput, Conflict
+from redpencil.store import schema
+from redpencil.store.database import Database
+
+ABANDONED_S = 60
+"""A request in flight for longer is held to have died with its process."""
+
+_table = schema.idempotency
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The answer given before, to be given again."""
+
+    status: int
+    body: str
+
+
+class Idempotency:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def begin(self, key: str, route: str, body_hash: str) -> Replay | None:
+        """The earlier answer, or None: go on, then `finish` or `abandon`.
+
+        Raises Conflict while the first request is in flight, BadInput where the body is another.
+        """
+        row = {"key": key, "route": route, "body_hash": body_hash, "started_at": time.time()}
+        with self._db.write() as connection:
+            if self._db.add(connection, _table, row):
+                return None
+            return _repeated(connection, key, route, body_hash)
+
+    def finish(self, key: str, route: str, status: int, body: str) -> None:
+        """Keep the answer for repetitions."""
+        with self._db.write() as connection:
+            connection.execute(update(_table).where(_at(key, route)).values(status=status, body=body))
+
+    def abandon(self, key: str, route: str) -> None:
+        """Forget a request that failed, so that it may be tried again."""
+        with self._db.write() as connection:
+            connection.execute(delete(_table).where(_at(key, route), _table.c.status.is_(None)))
+
+    def forget(self, older_than_s: float) -> int:
+        """Drop keys begun longer ago; returns how many."""
+        with self._db.write() as connection:
+            old = _table.c.started_at < time.time() - older_than_s
+            return connection.execute(delete(_table).where(old)).rowcount
+
+
+def _repeated(connection: Connection, key: str, route: str, body_hash: str) -> Replay | None:
+    row = connection.execute(select(_table).where(_at(key, route))).one_or_none()
+    if row is not None and row.body_hash != body_hash:
+        raise BadInput(f"Idempotency-Key {key!r} was used before with another body. Take a new key.")
+    if row is not None and row.status is not None:
+        return Replay(row.status, row.body)
+    if row is None or not _taken_over(connection, key, route, row.started_at):
+        raise Conflict(f"A request with Idempotency-Key {key!r} is still in flight. Ask again shortly.")
+    return None
+
+
+def _taken_over(connection: Connection, key: str, route: str, started_at: float) -> bool:
+    """Of several that find an abandoned request, one takes it over."""
+    now = time.time()
+    same = and_(_at(key, route), _table.c.started_at == started_at)
+    if started_at >= now - ABANDONED_S:
+        return False
+    return connection.execute(update(_table).where(same).values(started_at=now)).rowcount == 1
+
+
+def _at(key: str, route: str) -> ColumnElement[bool]:
+    return and_(_table.c.key == key, _table.c.route == route)

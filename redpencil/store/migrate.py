@@ -1,0 +1,64 @@
+"""Bring a database to the newest tables, once, however many processes start together."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, select
+from sqlalchemy import text as sql
+
+from redpencil.errors import NotReady
+from redpencil.store.database import Database
+from redpencil.store.schema import REVISION
+
+FOLDER = Path(__file__).parent / "migrations"
+_one_at_a_time = threading.Lock()  # Alembic keeps its context in a global
+
+
+def upgrade(db: Database) -> None:
+    """Run every migration that is missing; a no-op where none is. Safe under concurrent starts."""
+    if present(db) == REVISION:
+        return
+    if db.lite:
+        _use_wal(db)
+    with _one_at_a_time, db.write(alone="migrate") as connection:
+        run(connection)
+
+
+def check(db: Database) -> None:
+    """Raise NotReady unless the tables are those that this code knows."""
+    found = present(db)
+    if found != REVISION:
+        raise NotReady(
+            f"The database {db.engine.url.render_as_string(hide_password=True)} has tables of version "
+            f"{found or 'none'}, this code needs {REVISION}. Start `redpencil up`, which migrates it."
+        )
+
+
+def present(db: Database) -> str | None:
+    """The migration that the database is at, None where it is empty."""
+    with db.read() as connection:
+        if not inspect(connection).has_table("alembic_version"):
+            return None
+        return connection.execute(select(sql("version_num FROM alembic_version"))).scalar_one_or_none()
+
+
+def run(connection: Connection, revision: str = "head") -> None:
+    """Upgrade inside the caller's transaction."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def _use_wal(db: Database) -> None:
+    """Kept in the file for good; every later connection finds it so."""
+    raw = db.engine.raw_connection()
+    try:
+        raw.cursor().execute("PRAGMA journal_mode = WAL")
+    finally:
+        raw.close()

@@ -1,0 +1,69 @@
+"""The blocks that wait for a person's eye: which, how many, and which of them by chance."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+
+from redpencil.store import schema
+from redpencil.store.corrections import is_live
+from redpencil.store.paging import chunks
+
+_ROUNDS = 8
+_blocks, _corrections = schema.blocks, schema.corrections
+
+
+def count(connection: Connection, model: str) -> int:
+    """How many wait; quick, as few of many blocks are corrected."""
+    mine = _blocks.c.review == model
+    of_mine = select(1).where(_about_block(), mine).exists()
+    corrected = select(_corrections.c.prediction, _corrections.c.region).distinct()
+    corrected = corrected.where(is_live(_corrections.c.id), of_mine)
+    every = connection.execute(select(func.count()).select_from(_blocks).where(mine)).scalar_one()
+    return every - connection.execute(select(func.count()).select_from(corrected.subquery())).scalar_one()
+
+
+def least_confident(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
+    """Where the machine was least sure, ties in the order in which they came."""
+    return connection.execute(_waiting(model).order_by(_blocks.c.confidence, _blocks.c.n).limit(limit)).all()
+
+
+def draw(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
+    """A uniform sample: guess row numbers and keep those that hit; where few do, shuffle all."""
+    first, last = select(func.min(_blocks.c.n)), select(func.max(_blocks.c.n))
+    low, high = connection.execute(first).scalar(), connection.execute(last).scalar()
+    if low is None or high is None:
+        return []
+    drawn: dict[int, Row[Any]] = {}
+    for _ in range(_ROUNDS):
+        guesses = dict.fromkeys(random.randint(low, high) for _ in range(4 * limit))
+        drawn |= {row.n: row for row in _hits(connection, model, [n for n in guesses if n not in drawn])}
+        if len(drawn) >= limit:
+            return list(drawn.values())[:limit]
+    return connection.execute(_waiting(model).order_by(func.random()).limit(limit)).all()
+
+
+def _hits(connection: Connection, model: str, numbers: Sequence[int]) -> list[Row[Any]]:
+    """Those of the rows that wait for review, in the order of the numbers."""
+    columns = (_blocks.c.n, _blocks.c.prediction, _blocks.c.id, _blocks.c.review)
+    query = select(*columns, _is_corrected().label("corrected"))
+    found: dict[int, Row[Any]] = {}
+    for some in chunks(numbers):
+        found |= {row.n: row for row in connection.execute(query.where(_blocks.c.n.in_(some)))}
+    return [found[n] for n in numbers if n in found and found[n].review == model and not found[n].corrected]
+
+
+def _about_block() -> ColumnElement[bool]:
+    return and_(_corrections.c.prediction == _blocks.c.prediction, _corrections.c.region == _blocks.c.id)
+
+
+def _is_corrected() -> ColumnElement[bool]:
+    return select(1).where(_about_block(), is_live(_corrections.c.id)).exists()
+
+
+def _waiting(model: str) -> Select[Any]:
+    places = select(_blocks.c.n, _blocks.c.prediction, _blocks.c.id)
+    return places.where(_blocks.c.review == model, ~_is_corrected())

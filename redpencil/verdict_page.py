@@ -1,0 +1,43 @@
+"""A verdict as a page to read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from redpencil.slices import FATES
+from redpencil.types import Verdict
+from redpencil.wording import percent
+
+
+def report_markdown(verdict: Verdict) -> str:
+    """The verdict as a page to read: the answer, why, the numbers, and what got worse."""
+    against = f"against version {verdict.champion}" if verdict.champion else "with no version before it"
+    title = (
+        f"# Version {verdict.candidate}: {verdict.outcome}" if verdict.candidate else f"# {verdict.outcome}"
+    )
+    broken = [key for key, fate in verdict.items.items() if fate == "newly_broken"]
+    blocks = [
+        title,
+        f"Judged {against}, as {verdict.precision.value.upper()}.",
+        "\n".join(f"- {reason}" for reason in verdict.reasons),
+        _table(verdict),
+        f"Newly broken corrections: {', '.join(f'`{key}`' for key in broken) or 'none'}.",
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(verdict: Verdict) -> str:
+    names = ["lines", "number", "CER champion", "CER candidate", "INT8", "FP32", "exact before", "after"]
+    names += [fate.replace("_", " ") for fate in FATES]
+    rows = [_row(names), "|---" * len(names) + "|"]
+    for name in ("holdout", "trained", "golden"):
+        part = verdict.scores[name]
+        rates = [part["cer"][who] for who in ("champion", "candidate", "int8", "fp32")]
+        rates += [part["exact"][who] for who in ("champion", "candidate")]
+        cells = ["-" if rate is None else percent(rate, 2) for rate in rates]
+        rows.append(_row((name, str(part["lines"]), *cells, *(str(part["counts"][fate]) for fate in FATES))))
+    return "\n".join(rows)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

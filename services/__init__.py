@@ -1,0 +1,1 @@
+"""Talks to people and clients: corrections, control, schedule, promotion, console."""

@@ -1,0 +1,253 @@
+"""The command line: thin over the HTTP APIs, so that it can do nothing that they cannot."""
+
+from __future__ import annotations
+
+import logging
+import mimetypes
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from redpencil.errors import BadInput
+from redpencil.settings import Settings
+from services import cli_experiment, show
+from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
+from services.client import Client
+
+app = typer.Typer(
+    name="redpencil",
+    help="Reads images, and gets better from the corrections that people make.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.add_typer(cli_experiment.experiment, name="experiment")
+
+
+@app.command()
+@in_words
+def up() -> None:
+    """Start everything on this machine and keep it up until Ctrl-C.
+
+    Serving on :8000, corrections, control and console on :8080, MLflow on :5000. All it keeps is in
+    REDPENCIL_HOME (default ~/.redpencil); every port and path is a setting (`redpencil settings`).
+    """
+    from services import local
+
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    local.up(Settings(), say=lambda words: typer.echo(words))
+
+
+@app.command()
+@in_words
+def settings(json: AsJson = False) -> None:
+    """Show every setting with its value, its environment variable and what it means."""
+    chosen = Settings()
+    if json:
+        return show.as_json(chosen.model_dump(mode="json"))
+    rows = [
+        (f"REDPENCIL_{name.upper()}", getattr(chosen, name), field.description)
+        for name, field in Settings.model_fields.items()
+    ]
+    show.table(("variable", "value", "meaning"), rows, empty="")
+
+
+@app.command()
+@in_words
+def predict(
+    files: Annotated[list[Path], typer.Argument(help="images or PDFs", exists=True, dir_okay=False)],
+    version: Annotated[str | None, typer.Option(help="ask this version, bypassing the experiment")] = None,
+    mode: Annotated[str, typer.Option(help="auto, line or page")] = "auto",
+    group: Annotated[str | None, typer.Option(help="name of the document that the images belong to")] = None,
+    json: AsJson = False,
+) -> None:
+    """Read images and print their text with the ids that corrections need.
+
+    Example: redpencil predict examples/receipt.jpg
+    """
+    for path in files:
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        answer = Client(Settings()).predict(
+            path.read_bytes(), kind, mode=mode, model_version=version, group=group
+        )
+        if json:
+            show.as_json(answer)
+            continue
+        head = f"{path}  {answer['prediction_id']}  version {answer['model_version']} ({answer['variant']})"
+        show.out.print(head, markup=False)
+        blocks = [b for page in answer["pages"] for b in page["blocks"]]
+        rows = [(b["id"], f"{b['confidence']:.2f}", b["text"]) for b in blocks]
+        show.table(("region", "conf.", "text"), rows, empty="no text found")
+
+
+@app.command()
+@in_words
+def correct(
+    prediction: Annotated[str, typer.Argument(help="prediction id, as `predict` printed it")],
+    text: Annotated[str | None, typer.Argument(help="the true text; left out with --accept")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="region id such as p0-b3; needed where there are several")
+    ] = None,
+    accept: Annotated[bool, typer.Option("--accept", help="the reading is right as it is")] = False,
+    author: Who = None,
+    json: AsJson = False,
+) -> None:
+    """State the truth for one line of a prediction.
+
+    Example: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1
+    """
+    if (text is None) != accept:
+        raise BadInput("give either the true text or --accept")
+    body = {"prediction_id": prediction, "region": region, "text": text, "author": author}
+    body = {k: v for k, v in body.items() if v is not None}
+    answer = Client(Settings()).send("/v1/corrections", body | {"kind": "accept" if accept else "correct"})
+    if json:
+        return show.as_json(answer)
+    show.out.print(f"{answer['id']}: kept", markup=False)
+
+
+@app.command()
+@in_words
+def retrain(
+    recipe: Annotated[str | None, typer.Option(help="ppocr or crnn; default: the setting `recipe`")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="a hyper-parameter as name=value; repeatable")
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="follow the run until it ends")] = True,
+    model: Model = OCR,
+    json: AsJson = False,
+) -> None:
+    """Train a new version on all corrections, export it, and have the gate judge it.
+
+    Ctrl-C stops following, not the run. Example: redpencil retrain --param epochs=10
+    """
+    body: dict[str, Any] = {"model": model, "params": _pairs(param or [])}
+    run = Client(Settings()).send("/v1/training-runs", body | ({"recipe": recipe} if recipe else {}))
+    if wait:
+        run = follow(Client(Settings()), run["id"], quiet=json)
+    if json:
+        return show.as_json(run)
+    show.tree({k: v for k, v in run.items() if v not in (None, {}, "")})
+    if run["state"] in ("failed", "cancelled"):
+        raise typer.Exit(1)
+
+
+def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
+    """Until the run has ended, with its phase and remaining time on a terminal."""
+    with show.out.status(f"{run_id}: queued", spinner="line") as status:
+        while True:
+            run: dict[str, Any] = api.read(f"/v1/training-runs/{run_id}")
+            if run["state"] in ("succeeded", "failed", "cancelled"):
+                return run
+            facts = run.get("progress") or {}
+            words = " ".join(
+                f"{k} {show.cell(v)}" for k, v in facts.items() if not isinstance(v, dict | list)
+            )
+            status.update("" if quiet else f"{run_id}: {run['state']} {run.get('phase') or ''} {words}")
+            time.sleep(0.5)
+
+
+def _pairs(params: list[str]) -> dict[str, str]:
+    """name=value strings as a dictionary; the server checks names and types."""
+    split = [p.partition("=") for p in params]
+    if wrong := [p for p, (_, sign, _) in zip(params, split, strict=True) if not sign]:
+        raise BadInput(f"--param {wrong[0]}: write it as name=value")
+    return {name: value for name, _, value in split}
+
+
+@app.command()
+@in_words
+def gate(
+    version: Version,
+    again: Annotated[bool, typer.Option("--again", help="judge anew against today's champion")] = False,
+    model: Model = OCR,
+    json: AsJson = False,
+) -> None:
+    """Show what the gate says of a version, judging it first where it has no verdict yet."""
+    path = f"/v1/models/{model}/versions/{version}"
+    verdict = None if again else Client(Settings()).read(path).get("verdict")
+    if verdict is None:
+        verdict = Client(Settings()).send(f"{path}/judge")
+    if json:
+        return show.as_json(verdict)
+    show.out.print(f"version {version}: {verdict['outcome']} (serves {verdict['precision']})", markup=False)
+    for reason in verdict["reasons"]:
+        show.out.print(f"  - {reason}", markup=False)
+    if verdict["outcome"] != "passed":
+        raise typer.Exit(1)
+
+
+@app.command()
+@in_words
+def promote(
+    version: Version,
+    why: Why = "",
+    override: Annotated[
+        bool, typer.Option("--override", help="serve it although the gate did not pass it")
+    ] = False,
+    who: Who = None,
+    model: Model = OCR,
+    json: AsJson = False,
+) -> None:
+    """Make a version the champion: the same as moving the alias in the MLflow page.
+
+    Needs a passing verdict; --override needs a reason and is on record under your name.
+    """
+    if override and not why:
+        raise BadInput("--override needs --why: the reason goes into the ledger under your name")
+    action = "override" if override else "promote"
+    body = {"version": version, "why": why} | ({"who": who} if who else {})
+    _serving_changed(Client(Settings()).send(f"/v1/models/{model}/{action}", body), json)
+
+
+@app.command()
+@in_words
+def rollback(why: Why = "", who: Who = None, model: Model = OCR, json: AsJson = False) -> None:
+    """Put the previous champion back, at once; it was kept warm."""
+    body = {"why": why} | ({"who": who} if who else {})
+    _serving_changed(Client(Settings()).send(f"/v1/models/{model}/rollback", body), json)
+
+
+def _serving_changed(state: dict[str, Any], json: bool) -> None:
+    show.as_json(state) if json else show.tree(state)
+
+
+@app.command()
+@in_words
+def lineage(
+    id: Annotated[str, typer.Argument(help="prediction, correction, snapshot or run id, or model/version")],
+    json: AsJson = False,
+) -> None:
+    """Where a thing comes from and what came of it, both ways."""
+    answer = Client(Settings()).read(f"/v1/lineage/{id}")
+    show.as_json(answer) if json else show.tree(answer)
+
+
+@app.command()
+@in_words
+def status(json: AsJson = False) -> None:
+    """What is up, what is served, what is running, and what was refused lately."""
+    answer = Client(Settings()).read("/v1/status")
+    show.as_json(answer) if json else show.tree(answer)
+
+
+@app.command()
+@in_words
+def demo(
+    documents: Annotated[int, typer.Option(min=10, help="documents to render, six lines each")] = 20,
+    seed: Annotated[int, typer.Option(help="of the rendering")] = 0,
+) -> None:
+    """Run the whole loop before your eyes: read, correct, retrain, gate, promote, read again.
+
+    Renders documents in a type that the base model reads badly. Needs a running `redpencil up`.
+    """
+    from services.demo import play
+
+    play(Client(Settings()), Settings(), documents, seed, show.out.print)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,66 @@
+"""The HTTP client of the command line: one call, one answer, errors in the server's own words."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+from typing import Any
+
+import httpx
+
+from redpencil.errors import NotReady, RedpencilError
+from redpencil.settings import Settings
+
+TIMEOUT_S = 120.0
+
+
+class Client:
+    """Talks to serving and services as one person; every creation carries an idempotency key."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        keys = sorted(settings.keys())
+        headers = {"X-Author": getpass.getuser()}
+        if keys:
+            headers["Authorization"] = f"Bearer {keys[0]}"
+        self._http = httpx.Client(timeout=TIMEOUT_S, headers=headers)
+
+    def read(self, path: str, **query: Any) -> Any:
+        return self._call("GET", self._settings.services + path, params=_given(query))
+
+    def send(self, path: str, body: Any = None, method: str = "POST") -> Any:
+        key = {"Idempotency-Key": secrets.token_hex(16)}
+        return self._call(method, self._settings.services + path, json=body or {}, headers=key)
+
+    def predict(self, data: bytes, media_type: str, **query: Any) -> Any:
+        """One file through POST /v1/ocr of serving."""
+        url = f"{self._settings.serving}/v1/ocr"
+        kind = {"Content-Type": media_type}
+        return self._call("POST", url, content=data, params=_given(query), headers=kind)
+
+    def serving(self, path: str) -> Any:
+        return self._call("GET", self._settings.serving + path)
+
+    def _call(self, method: str, url: str, **arguments: Any) -> Any:
+        try:
+            answer = self._http.request(method, url, **arguments)
+        except httpx.ConnectError as e:
+            raise NotReady(f"nothing answers at {url}; start everything with `redpencil up`") from e
+        except httpx.TimeoutException as e:
+            raise NotReady(f"{url} did not answer within {TIMEOUT_S:.0f} s") from e
+        if answer.is_error:
+            raise RedpencilError(_words(answer))
+        return answer.json() if answer.content else None
+
+
+def _words(answer: httpx.Response) -> str:
+    """The message of the one error shape, or the raw answer where something else replied."""
+    if "json" in answer.headers.get("content-type", ""):
+        message = answer.json().get("error", {}).get("message")
+        if message:
+            return str(message)
+    return f"HTTP {answer.status_code} from {answer.url}: {answer.text[:300]}"
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}

@@ -1,0 +1,83 @@
+"""What corrections say of the two arms of an experiment."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from redpencil.evidence import Exposure, Report, report
+from redpencil.labels import Arm, Label, label
+from redpencil.store import Store
+from redpencil.store.experiments import Answer
+from redpencil.types import Correction, Experiment, Prediction, Variant
+from services.promote import entries
+
+ARM: dict[str, Arm] = {Variant.CHAMPION.value: "A", Variant.CHALLENGER.value: "B"}
+
+
+def compared(store: Store, experiment: Experiment, alpha: float = 0.05) -> Report:
+    """The report by now: labels of answers given while it went on, also those that come later."""
+    answers = store.experiments.answers(experiment.id)
+    latencies: dict[Arm, list[float]] = {"A": [], "B": []}
+    for answer in answers:
+        latencies[ARM[answer.variant]].append(answer.latency_ms)
+    return report(
+        labels(store, experiment),
+        now=time.time(),
+        exposures=exposures(answers, weights(store, experiment)),
+        latencies_ms=latencies,
+        alpha=alpha,
+    )
+
+
+def labels(store: Store, experiment: Experiment) -> list[Label]:
+    """One label per corrected line of an assigned answer; a mirrored answer is its shadow."""
+    versions = (experiment.champion, experiment.challenger)
+    said = store.corrections.for_versions(experiment.model, versions, experiment.started_at)
+    said = [c for c in said if c.prediction and c.predicted is not None and c.variant in ARM]
+    predictions = {id: store.predictions.get(id) for id in {str(c.prediction) for c in said}}
+    during = {id: p for id, p in predictions.items() if _is_of(p, experiment)}
+    mirrors = store.predictions.mirrors_of(list(during))
+    return [
+        label(c, ARM[c.variant], during[id].client_key, _shadow(c, mirrors.get(id)))
+        for c in said
+        if (id := str(c.prediction)) in during
+    ]
+
+
+def exposures(answers: Iterable[Answer], weight_at: dict[int, float]) -> list[Exposure]:
+    """Keys by arm and by the weight under which each was first seen."""
+    first: dict[str, Answer] = {}
+    for answer in answers:
+        first.setdefault(answer.key, answer)
+    counts: Counter[tuple[float, Arm]] = Counter()
+    for answer in first.values():
+        if answer.revision in weight_at:
+            counts[weight_at[answer.revision], ARM[answer.variant]] += 1
+    seen = sorted({weight for weight, _ in counts})
+    return [Exposure(weight, counts[weight, "A"], counts[weight, "B"]) for weight in seen]
+
+
+def weights(store: Store, experiment: Experiment) -> dict[int, float]:
+    """The challenger's share at each revision of the desired state, as the ledger has it."""
+    found = {}
+    for entry in entries(store, experiment.model):
+        if entry.at < experiment.started_at:
+            break
+        if entry.detail.get("experiment") == experiment.id:
+            found[int(entry.detail["revision"])] = float(entry.detail["weight"])
+    return found
+
+
+def _is_of(prediction: Prediction, experiment: Experiment) -> bool:
+    ended = experiment.ended_at if experiment.ended_at is not None else float("inf")
+    return prediction.mirror_of is None and experiment.started_at <= prediction.created_at <= ended
+
+
+def _shadow(correction: Correction, mirror: Prediction | None) -> str | None:
+    """What the other arm read at the same place, unseen."""
+    if mirror is None:
+        return None
+    same = [b for b in mirror.blocks if (b.page, b.polygon) == (correction.page, correction.polygon)]
+    return same[0].text if same else None

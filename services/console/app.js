@@ -1,0 +1,68 @@
+// Which page is shown, and the line of standing above it.
+
+import { author, get, rename } from "./api.js";
+import { h, notice } from "./dom.js";
+import * as experiment from "./experiment.js";
+import * as lineage from "./lineage.js";
+import * as read from "./read.js";
+import * as review from "./review.js";
+import * as training from "./training.js";
+import * as versions from "./versions.js";
+
+const PAGES = { read, review, training, versions, experiment, lineage };
+const main = document.getElementById("main");
+let leave = () => {};
+
+// A page's `show(main, rest)` fills the main part; it may return what is to be done when it is left.
+async function route() {
+  const [name, ...rest] = location.hash.replace(/^#\//, "").split("/");
+  const page = PAGES[name] ?? read;
+  leave();
+  leave = () => {};
+  for (const link of document.querySelectorAll("#nav a"))
+    link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${PAGES[name] ? name : "read"}`);
+  const fresh = h("div");
+  main.replaceChildren(fresh);
+  try {
+    leave = (await page.show(fresh, decodeURIComponent(rest.join("/")))) ?? (() => {});
+  } catch (error) {
+    fresh.append(h("p", { class: "bad" }, error.message));
+  }
+}
+
+async function standing() {
+  const line = document.getElementById("standing");
+  try {
+    const status = await get("/v1/status");
+    const link = document.getElementById("mlflow");
+    Object.assign(link, { href: status.links.mlflow, hidden: false });
+    line.replaceChildren(...said(status));
+  } catch (error) {
+    line.replaceChildren(h("span", { class: "bad" }, `No answer from the services: ${error.message}`));
+  }
+}
+
+function said(status) {
+  const [model, now] = Object.entries(status.models)[0];
+  const { champion, replicas, registry, weight, challenger } = now.serving;
+  const behind = replicas.filter((r) => !r.up_to_date).length;
+  const parts = [champion ? `${model} version ${champion} is served` : `no version of ${model} is served yet`];
+  if (weight) parts.push(`version ${challenger} answers ${Math.round(100 * weight)} %`);
+  if (behind) parts.push(`${behind} of ${replicas.length} replicas are still loading`);
+  if (now.runs.some((r) => r.state === "running")) parts.push("a training run is going on");
+  const good = h("span", {}, parts.join(" · "));
+  const bad = Object.entries(status.parts).filter(([, p]) => !p.up).map(([name, p]) => `${name}: ${p.why}`);
+  if (registry.state === "refused") bad.push(`version ${registry.version} was refused: ${registry.why}`);
+  if (registry.state === "judging" || registry.state === "waiting") bad.push(registry.why);
+  if (status.disk.low) bad.push(`the disk is almost full: ${(status.disk.free_bytes / 2 ** 30).toFixed(1)} GiB left`);
+  return [good, ...bad.map((words) => h("span", { class: "bad" }, ` · ${words}`))];
+}
+
+const name = document.getElementById("author");
+name.value = author() === "console" ? "" : author();
+name.addEventListener("change", () => (rename(name.value), notice(`Corrections are now by ${author()}.`)));
+addEventListener("hashchange", route);
+addEventListener("unhandledrejection", (event) => notice(event.reason?.message ?? String(event.reason)));
+route();
+standing();
+setInterval(standing, 4000);

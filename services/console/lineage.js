@@ -1,0 +1,33 @@
+// Where a thing came from and what came of it.
+
+import { get } from "./api.js";
+import { h, when } from "./dom.js";
+
+const ID = /^((pred|corr|run)_[0-9a-f]{12}_[0-9a-f]{16}|[0-9a-f]{64}|[\w-]+\/\d+)$/;
+const TIMES = new Set(["created_at", "at", "started_at", "finished_at", "judged_at"]);
+const NO_LINK = new Set(["image", "bundle", "group", "origin_sha256"]);
+
+export async function show(main, id) {
+  const input = h("input", { id: "id", value: id, size: 44, placeholder: "pred_…, corr_…, run_…, snapshot, or ocr/2", spellcheck: "false" });
+  const go = (event) => (event.preventDefault(), (location.hash = `#/lineage/${input.value.trim()}`));
+  main.append(h("h1", {}, "Lineage"),
+    h("form", { class: "row", submit: go }, h("label", { for: "id" }, "Prediction, correction, run, snapshot or version"), input, h("button", { class: "first" }, "Trace")));
+  if (id) main.append(h("div", { class: "tree card" }, tree(await get(`/v1/lineage/${id}`))));
+}
+
+function tree(node) {
+  return h("ul", {}, Object.entries(node).map(([name, value]) => h("li", {}, h("span", { class: "name" }, `${name.replaceAll("_", " ")}: `), ...shown(name, value))));
+}
+
+function shown(name, value) {
+  if (Array.isArray(value)) return listed(name, value);
+  if (value !== null && typeof value === "object") return [tree(value)];
+  if (TIMES.has(name) && typeof value === "number") return [when(value)];
+  if (typeof value === "string" && ID.test(value) && !NO_LINK.has(name)) return [h("a", { href: `#/lineage/${value}` }, value)];
+  return [value === null ? "–" : String(value)];
+}
+
+function listed(name, values) {
+  if (!values.length) return ["none"];
+  return [h("ul", {}, values.map((v) => h("li", {}, ...(v !== null && typeof v === "object" ? ["• ", tree(v)] : shown(name, v)))))];
+}

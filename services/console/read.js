@@ -1,0 +1,114 @@
+// Upload an image, see what was read where, click a line and correct it.
+
+import { get, picture, upload } from "./api.js";
+import { h, notice, svg } from "./dom.js";
+import { editor } from "./editor.js";
+
+const WEAK = 0.85;
+const SHEET_PX = 1600;
+
+export async function show(main, id) {
+  const input = h("input", { type: "file", id: "file", multiple: true, accept: "image/*,application/pdf", change: () => take(input.files) });
+  const drop = h("div", { class: "card drop" },
+    h("label", { for: "file" }, "Choose an image or PDF, or drop it here"), input);
+  drop.addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("over")));
+  drop.addEventListener("dragleave", () => drop.classList.remove("over"));
+  drop.addEventListener("drop", (event) => (event.preventDefault(), drop.classList.remove("over"), take(event.dataTransfer.files)));
+  main.append(h("h1", {}, "Read and correct"), drop);
+  if (id) await open(main, id);
+  else main.append(await recent());
+}
+
+async function take(files) {
+  let last = null;
+  for (const file of files) {
+    notice(`Reading ${file.name} …`, 60);
+    try {
+      last = (await upload("/v1/ocr", file)).prediction_id;
+      notice(`${file.name} was read.`, 3);
+    } catch (error) {
+      notice(`${file.name}: ${error.message}`, 15);
+    }
+  }
+  if (last) location.hash = `#/read/${last}`;
+}
+
+async function recent() {
+  const { items } = await get("/v1/predictions?limit=10");
+  if (!items.length) return h("p", { class: "faint" }, "Nothing was read yet.");
+  const rows = items.map((p) => h("li", {}, h("a", { href: `#/read/${p.id}` }, new Date(1000 * p.created_at).toLocaleString()),
+    ` · ${p.lines} lines by version ${p.version}`));
+  return h("section", {}, h("h2", {}, "Read lately"), h("ul", {}, rows));
+}
+
+async function open(main, id) {
+  const prediction = await get(`/v1/predictions/${id}`);
+  const done = new Set((await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items
+    .filter((c) => c.state !== "revoked").map((c) => c.region));
+  const side = h("div", { class: "side card" });
+  const shapes = new Map();
+  const sheets = prediction.pages.map((page) => sheet(prediction, page, shapes, edit));
+  const list = h("ul", { class: "lines" });
+  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { click: () => edit(b.id) }, b.text || "(empty)")]));
+  list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
+  const slot = h("div");
+  side.append(slot, h("h2", {}, `${prediction.blocks.length} lines`), list);
+  main.append(
+    h("p", { class: "small faint" }, `${prediction.id} · version ${prediction.version} (${prediction.variant}) · ${Math.round(prediction.latency_ms)} ms · `,
+      h("a", { href: `#/lineage/${prediction.id}` }, "lineage")),
+    h("div", { class: "two" }, h("div", {}, sheets), side),
+  );
+  mark();
+  if (prediction.blocks.length) edit(prediction.blocks[0].id);
+  else slot.append(h("p", {}, "No line was found on this image."));
+
+  function mark(now = null) {
+    for (const [region, shape] of shapes) {
+      shape.classList.toggle("done", done.has(region));
+      shape.classList.toggle("now", region === now);
+      buttons.get(region).classList.toggle("done", done.has(region));
+      buttons.get(region).toggleAttribute("aria-current", region === now);
+    }
+    buttons.get(now)?.scrollIntoView({ block: "nearest" });
+  }
+
+  function edit(region) {
+    const at = prediction.blocks.findIndex((b) => b.id === region);
+    const block = prediction.blocks[at];
+    const place = block.polygon.flat().join(",");
+    const image_url = `/v1/images/${prediction.image}?page=${block.page}&polygon=${place}`;
+    mark(region);
+    slot.replaceChildren(editor({ ...block, prediction_id: id, region, image_url }, next));
+    slot.scrollIntoView({ block: "nearest" });
+
+    function next(kept) {
+      if (kept) {
+        done.add(region);
+        buttons.get(region).textContent = kept.text || "(empty)";
+      }
+      const left = [...prediction.blocks.slice(at + 1), ...prediction.blocks.slice(0, at)];
+      const following = left.find((b) => !done.has(b.id)) ?? (kept ? null : left[0]);
+      if (following) return edit(following.id);
+      mark();
+      slot.replaceChildren(h("p", { class: "good" }, "Every line of this image is done."));
+    }
+  }
+}
+
+function sheet(prediction, page, shapes, edit) {
+  const image = h("img", { alt: `page ${page.index + 1}`, width: page.width, height: page.height });
+  const boxes = prediction.blocks.filter((b) => b.page === page.index).map((block) => {
+    const shape = svg("polygon", {
+      points: block.polygon.map((p) => p.join(",")).join(" "), tabindex: "0", role: "button",
+      class: block.confidence < WEAK ? "weak" : "", "aria-label": block.text,
+      click: () => edit(block.id), keydown: (event) => event.key === "Enter" && edit(block.id),
+    });
+    shape.append(svg("title", {}, block.text));
+    shapes.set(block.id, shape);
+    return shape;
+  });
+  picture(`/v1/images/${prediction.image}?page=${page.index}&width=${SHEET_PX}`)
+    .then((address) => ((image.onload = () => URL.revokeObjectURL(address)), (image.src = address)))
+    .catch((error) => (image.alt = error.message));
+  return h("div", { class: "sheet" }, image, svg("svg", { viewBox: `0 0 ${page.width} ${page.height}`, preserveAspectRatio: "none" }, ...boxes));
+}

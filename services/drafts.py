@@ -1,0 +1,181 @@
+"""From what a client sent to a Correction that can be kept, or words why not."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import replace
+from typing import Any
+
+from redpencil import text
+from redpencil.errors import BadInput, NotFound
+from redpencil.ids import new_id
+from redpencil.pixels import crop_line
+from redpencil.types import Block, Correction, Image, Kind, Polygon, Prediction, Task
+from services.bodies import ImportedCorrection, NewCorrection, Place
+from services.house import House, name_of_person
+
+LISTED = 50
+FUTURE_S = 300.0
+
+
+class Known:
+    """What drafts refer to, looked up once for a whole list of them."""
+
+    def __init__(self, house: House) -> None:
+        self.house = house
+        self.prediction = functools.cache(house.store.predictions.get)
+        self.image = functools.cache(self._image)
+
+    def _image(self, sha256: str) -> Image:
+        if (image := self.house.store.images.get(sha256)) is None:
+            raise NotFound(f"no image {sha256} is known here; send it to /v1/ocr or /v1/images first")
+        return image
+
+
+def draft(known: Known, body: NewCorrection, caller: str) -> Correction:
+    """The correction that a body states; BadInput or NotFound say what is wrong with it."""
+    if (body.prediction_id is None) == (body.image is None):
+        raise BadInput("name either prediction_id or, for a place that no prediction covers, image")
+    author = name_of_person(body.author) if body.author is not None else caller
+    if body.prediction_id is None:
+        return _of_place(known, body, author)
+    prediction = known.prediction(body.prediction_id)
+    if polygon_of(body) is not None:
+        return _of_missed_line(known, body, prediction, author)
+    return _of_block(known, body, prediction, author)
+
+
+def imported(known: Known, body: ImportedCorrection, caller: str) -> Correction:
+    """As `draft`, with the id and the time that the line brings along, if any."""
+    made = draft(known, _essence(known, body), caller)
+    if body.created_at is not None and body.created_at > time.time() + FUTURE_S:
+        raise BadInput("created_at lies in the future")
+    own: dict[str, Any] = {"id": body.id, "created_at": body.created_at}
+    return replace(made, **{k: v for k, v in own.items() if v is not None})
+
+
+def _essence(known: Known, body: ImportedCorrection) -> ImportedCorrection:
+    """Without what an exported line says twice: a prediction knows its image, a region its place."""
+    if body.prediction_id is None:
+        return body
+    image = known.prediction(body.prediction_id).image
+    if body.image not in (None, image):
+        raise BadInput(f"{body.prediction_id} is about image {image}, not {body.image}")
+    place = {"page": 0, "bbox": None, "polygon": None} if body.region is not None else {}
+    return body.model_copy(update={"image": None, **place})
+
+
+def polygon_of(place: Place) -> Polygon | None:
+    if place.polygon is not None and place.bbox is not None:
+        raise BadInput("give bbox or polygon, not both")
+    if place.polygon is not None:
+        return tuple((x, y) for x, y in place.polygon)
+    if place.bbox is None:
+        return None
+    x0, y0, x1, y1 = place.bbox
+    if x1 <= x0 or y1 <= y0:
+        raise BadInput("bbox is [x0, y0, x1, y1] with x0 < x1 and y0 < y1")
+    return ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+
+
+def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:
+    block = _block(prediction, body.region)
+    return Correction(
+        **_common(body, author, prediction.task, known.image(prediction.image)),
+        page=block.page,
+        polygon=block.polygon,
+        text=_text(body, block.text),
+        prediction=prediction.id,
+        region=block.id,
+        predicted=block.text,
+        audit_probability=_audit(known, body, block.id),
+        **_arm(prediction),
+    )
+
+
+def _of_missed_line(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:
+    """A line on a predicted image that the reader did not find."""
+    if body.region is not None:
+        raise BadInput("give either region, for a line that was found, or bbox/polygon, for one that was not")
+    return Correction(
+        **_common(body, author, prediction.task, known.image(prediction.image)),
+        page=body.page,
+        polygon=_checked_place(known, prediction.image, body),
+        text=_text(body, None),
+        prediction=prediction.id,
+        audit_probability=_audit(known, body, None),
+        **_arm(prediction),
+    )
+
+
+def _of_place(known: Known, body: NewCorrection, author: str) -> Correction:
+    image = known.image(str(body.image))
+    if body.region is not None:
+        raise BadInput("region names a block of a prediction: give prediction_id with it, or bbox/polygon")
+    return Correction(
+        **_common(body, author, Task.OCR, image),
+        page=body.page,
+        polygon=_checked_place(known, image.sha256, body),
+        text=_text(body, None),
+        audit_probability=_audit(known, body, None),
+    )
+
+
+def _common(body: NewCorrection, author: str, task: Task, image: Image) -> dict[str, Any]:
+    made = {
+        "id": new_id("corr"),
+        "created_at": time.time(),
+        "task": task,
+        "kind": body.kind,
+        "author": author,
+    }
+    return made | {"image": image.sha256, "group": image.group}
+
+
+def _arm(prediction: Prediction) -> dict[str, Any]:
+    return {"model": prediction.model, "version": prediction.version, "variant": prediction.variant.value}
+
+
+def _block(prediction: Prediction, region: str | None) -> Block:
+    blocks = {block.id: block for block in prediction.blocks}
+    if region in blocks:
+        return blocks[region]
+    if not blocks:
+        raise BadInput(f"{prediction.id} found no line; state a missed one with bbox or polygon")
+    if region is None and len(blocks) == 1:
+        return prediction.blocks[0]
+    ids = ", ".join([*list(blocks)[:LISTED], *(["..."] if len(blocks) > LISTED else [])])
+    what = "has several lines: say which region" if region is None else f"has no region {region!r}"
+    raise BadInput(f"{prediction.id} {what}; there are {ids}")
+
+
+def _text(body: NewCorrection, predicted: str | None) -> str:
+    if body.kind is Kind.ACCEPT:
+        return _accepted(body, predicted)
+    if body.text is None:
+        raise BadInput("text is missing: give the true text (empty where nothing is written), or kind accept")
+    return text.clean(body.text)
+
+
+def _accepted(body: NewCorrection, predicted: str | None) -> str:
+    if predicted is None:
+        raise BadInput("kind accept confirms a predicted line, and here is none: give the text, kind correct")
+    if body.text is not None and text.clean(body.text) != text.clean(predicted):
+        raise BadInput(f"kind accept confirms {predicted!r}, but the text differs; use kind correct")
+    return text.clean(predicted)
+
+
+def _audit(known: Known, body: NewCorrection, region: str | None) -> float | None:
+    if body.audit_token is None:
+        return None
+    return known.house.auditor.probability(body.audit_token, body.prediction_id, region)
+
+
+def _checked_place(known: Known, sha256: str, body: NewCorrection) -> Polygon:
+    """The place of a line, which must lie on the page; without one the page is one line."""
+    picture = known.house.pictures.page(sha256, body.page)
+    height, width = picture.shape[:2]
+    polygon = polygon_of(body) or ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+    crop_line(picture, polygon)
+    return polygon

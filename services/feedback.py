@@ -1,0 +1,97 @@
+"""The corrections API: what people state to be true, kept for good, never edited, revocable."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+
+from redpencil.errors import BadInput, NotFound
+from redpencil.types import Correction, CorrectionState, Task
+from services.bodies import NewCorrection, NewCorrections, Revoke
+from services.drafts import Known, draft
+from services.house import Caller, Here, House, name_of_person
+from services.once import Answer, OnceOnly
+from services.views import of_correction, of_prediction, page_of
+
+router = APIRouter(prefix="/v1", tags=["corrections"])
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+@router.post("/corrections", status_code=201)
+def submit(body: NewCorrections, house: Here, caller: Caller, once: OnceOnly) -> Response:
+    """Keep one correction or a list of them (all or none); on disk when the answer leaves."""
+    return once(lambda: _kept(house, body, caller))
+
+
+def _kept(house: House, body: NewCorrection | list[NewCorrection], caller: str) -> Answer:
+    if not isinstance(body, list):
+        one = draft(Known(house), body, caller)
+        house.store.corrections.add_many([one])
+        return 201, of_correction(one, CorrectionState.SUBMITTED)
+    known = Known(house)
+    drafts = [_numbered(known, item, caller, n) for n, item in enumerate(body)]
+    house.store.corrections.add_many(drafts)
+    return 201, {"items": [of_correction(c, CorrectionState.SUBMITTED) for c in drafts]}
+
+
+def _numbered(known: Known, body: NewCorrection, caller: str, n: int) -> Correction:
+    try:
+        return draft(known, body, caller)
+    except (BadInput, NotFound) as error:
+        raise type(error)(f"item {n} of the list (from 0), nothing was kept: {error}") from error
+
+
+@router.get("/corrections")
+def list_corrections(
+    house: Here,
+    task: Task | None = None,
+    author: str | None = None,
+    state: CorrectionState | None = None,
+    image: str | None = None,
+    prediction_id: str | None = None,
+    after: Annotated[str | None, Query(description="the `next` of the page before")] = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """Newest first; `next` is the cursor of the next page, null on the last."""
+    found = house.store.corrections.list(task, author, state, image, prediction_id, after, limit + 1)
+    return page_of([of_correction(c, s) for c, s in found], limit)
+
+
+@router.get("/corrections/{id}")
+def one(id: str, house: Here) -> dict[str, Any]:
+    """A correction with how far it has come, from submitted to deployed, or revoked and why."""
+    correction = house.store.corrections.get(id)
+    state = house.store.corrections.state_of([id])[id]
+    return of_correction(correction, state) | {"revocation": house.store.corrections.revocation(id)}
+
+
+@router.post("/corrections/{id}/revoke")
+def revoke(id: str, body: Revoke, house: Here, caller: Caller) -> dict[str, Any]:
+    """Take it back: no later snapshot holds it; which versions learned from it stays known."""
+    who = name_of_person(body.who) if body.who else caller
+    house.store.corrections.revoke(id, who, body.why)
+    learned = house.store.versions.learned_from(id)
+    return one(id, house) | {"learned_by": [f"{v.model}/{v.version}" for v in learned]}
+
+
+@router.get("/predictions/{id}", tags=["predictions"])
+def prediction(id: str, house: Here) -> dict[str, Any]:
+    """A prediction as it was given, with its regions."""
+    return of_prediction(house.store.predictions.get(id))
+
+
+@router.get("/predictions", tags=["predictions"])
+def list_predictions(
+    house: Here,
+    model: str | None = None,
+    version: str | None = None,
+    after: str | None = None,
+    limit: Limit = 50,
+) -> dict[str, Any]:
+    """Newest first, without their regions."""
+    found = house.store.predictions.list(model, version, after, limit + 1)
+    short = [
+        {k: v for k, v in of_prediction(p).items() if k != "blocks"} | {"lines": len(p.blocks)} for p in found
+    ]
+    return page_of(short, limit)

@@ -1,0 +1,97 @@
+"""Has the gate judge versions, one at a time, each in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from services import leash
+
+Case = tuple[str, str]
+Place = Literal["judging", "waiting"]
+STOP_TIMEOUT_S = 10.0
+
+
+@dataclass
+class Trial:
+    case: Case
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Judge:
+    """A queue of versions to be judged; the verdicts go to the store, by the trial itself.
+
+    Anybody may `ask`; only the one long-lived thread that calls `work` starts processes.
+    """
+
+    def __init__(
+        self, logs: Path, start: Callable[[list[str], Path], subprocess.Popen[bytes]] = leash.start
+    ) -> None:
+        self._logs, self._start = logs, start
+        self._waiting: deque[Case] = deque()
+        self._failed: dict[Case, str] = {}
+        self._trial: Trial | None = None
+        self._lock = threading.Lock()
+
+    def ask(self, model: str, version: str) -> Place:
+        """Put a version into the queue, unless it is there; says where it stands."""
+        with self._lock:
+            if self._trial is not None and self._trial.case == (model, version):
+                return "judging"
+            if (model, version) not in self._waiting:
+                self._waiting.append((model, version))
+            return "waiting"
+
+    def pending(self, model: str, version: str) -> bool:
+        with self._lock:
+            judging = self._trial is not None and self._trial.case == (model, version)
+            return judging or (model, version) in self._waiting
+
+    def failure(self, model: str, version: str) -> str | None:
+        """Why the last trial of a version ended without a verdict; told once."""
+        with self._lock:
+            return self._failed.pop((model, version), None)
+
+    @property
+    def now(self) -> Case | None:
+        return self._trial.case if self._trial is not None else None
+
+    def work(self) -> None:
+        """See whether the trial has ended, and start the next one."""
+        with self._lock:
+            if self._trial is not None and self._trial.process.poll() is not None:
+                self._close(self._trial)
+            if self._trial is None and self._waiting:
+                self._trial = self._open(self._waiting.popleft())
+
+    def stop(self) -> None:
+        """End a trial that is going on; it is asked for again after a restart."""
+        with self._lock:
+            self._waiting.clear()
+            if self._trial is None:
+                return
+            self._trial.process.terminate()
+            try:
+                self._trial.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._trial.process.kill()
+                self._trial.process.wait()
+            self._trial = None
+
+    def _open(self, case: Case) -> Trial:
+        log = self._logs / f"judge-{case[0]}-{case[1]}.log"
+        log.unlink(missing_ok=True)
+        return Trial(case, self._start([sys.executable, "-m", "redpencil.trial", *case], log), log)
+
+    def _close(self, trial: Trial) -> None:
+        self._trial = None
+        if code := trial.process.returncode:
+            words = leash.last_words(trial.log) or f"its process ended with {code}"
+            self._failed[trial.case] = words

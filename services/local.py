@@ -1,0 +1,297 @@
+"""The one-machine supervisor behind `redpencil up`: starts every part, keeps it up, stops it all.
+
+Parts are processes: MLflow, services and serving. A part that dies is started again. When the
+supervisor itself is killed, the kernel tells its parts to end; what still remains (Ray's own
+daemons) carries a mark in its environment, and the next start ends it first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import psutil
+
+from redpencil.errors import Conflict, NotReady, RedpencilError
+from redpencil.settings import Settings
+
+MARK = "REDPENCIL_STACK"
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 20.0
+RESTART_PAUSE_S = 1.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass
+class Part:
+    """One process of the stack: how to start it, and where it says that it is healthy."""
+
+    name: str
+    argv: list[str]
+    url: str
+    log: Path
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.argv,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | self.env,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    def healthy(self) -> bool:
+        try:
+            return httpx.get(self.url, timeout=2.0).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def exited(self) -> bool:
+        return self.process is not None and self.process.poll() is not None
+
+    def ask_to_stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def stop(self) -> None:
+        """Wait for its end; SIGKILL to its whole process group where asking was not enough."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-15:]
+        return "\n".join(f"    {line}" for line in lines)
+
+
+def up(settings: Settings, say: Callable[[str], None]) -> None:
+    """Run the whole stack in the foreground until SIGINT or SIGTERM; leaves no process behind.
+
+    Raises RedpencilError where it cannot start, saying which part, port or folder is in the way.
+    """
+    prepare(settings)
+    with _only_one(settings.home), _stop_signals() as stopping:
+        sweep(settings)
+        for port in (settings.serving_port, settings.services_port, settings.mlflow_port):
+            _require_free(settings.host, port)
+        stack = parts(settings)
+        try:
+            _start(stack, settings, say, stopping)
+            _watch(stack, say, stopping)
+        finally:
+            say("stopping ...")
+            for part in stack:
+                part.ask_to_stop()
+            for part in stack:
+                part.stop()
+            sweep(settings)
+            say("stopped; everything is kept in " + str(settings.home))
+
+
+def prepare(settings: Settings) -> None:
+    """Make the home folder, or say why it cannot be used."""
+    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.keys():
+        raise RedpencilError(
+            f"host {settings.host} is beyond loopback: set REDPENCIL_API_KEYS, "
+            "so that not everybody on the network can read and correct"
+        )
+    try:
+        for folder in ("logs", "run", "mlflow"):
+            (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise RedpencilError(
+            f"cannot use {settings.home}: {e}; set REDPENCIL_HOME to a writable folder"
+        ) from e
+
+
+def parts(settings: Settings) -> list[Part]:
+    """MLflow, services and serving, in the order in which they start."""
+    env = _environment(settings)
+    logs = settings.home / "logs"
+    python = sys.executable
+    return [
+        Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env),
+        Part(
+            "services",
+            [python, "-m", "services"],
+            f"{settings.services}/health",
+            logs / "services.log",
+            env,
+        ),
+        Part("serving", [python, "-m", "serving"], f"{settings.serving}/health", logs / "serving.log", env),
+    ]
+
+
+def _mlflow_argv(settings: Settings) -> list[str]:
+    database = settings.mlflow_database_url or f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
+    return [
+        *(sys.executable, "-m", "mlflow", "server"),
+        *("--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1"),
+        *("--backend-store-uri", database),
+        *("--artifacts-destination", str(settings.home / "mlflow" / "artifacts")),
+    ]
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings as variables, so that every part (and its children) sees the same ones."""
+    chosen = {f"REDPENCIL_{k.upper()}": str(v) for k, v in settings.model_dump().items()}
+    return chosen | {
+        MARK: stack_mark(settings.home),
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep, so busy machines stay usable
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def stack_mark(home: Path) -> str:
+    """What every process of the stack that keeps its data in `home` carries in its environment."""
+    return hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:24]
+
+
+def sweep(settings: Settings) -> None:
+    """End every process that an earlier stack on the same home left behind."""
+    mark, mine = stack_mark(settings.home), {os.getpid(), *(p.pid for p in psutil.Process().parents())}
+    left = [p for p in psutil.process_iter() if p.pid not in mine and _carries(p, mark)]
+    for process in left:
+        _signal(process, signal.SIGTERM)
+    _, stubborn = psutil.wait_procs(left, timeout=5.0)
+    for process in stubborn:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(stubborn, timeout=5.0)
+
+
+def _carries(process: psutil.Process, mark: str) -> bool:
+    try:
+        return process.environ().get(MARK) == mark
+    except (psutil.Error, OSError):
+        return False  # gone, or another user's: not ours
+
+
+def _signal(process: psutil.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except psutil.NoSuchProcess:
+        return  # it ended by itself meanwhile, which is what was wanted
+
+
+def _start(stack: list[Part], settings: Settings, say: Callable[[str], None], stopping: list[int]) -> None:
+    mlflow, services, serving = stack
+    say(f"starting on {settings.home} ...")
+    mlflow.start()
+    serving.start()
+    _wait(mlflow, stopping)
+    first = [sys.executable, "-m", "training.base"]
+    done = subprocess.run(first, env=os.environ | _environment(settings), capture_output=True, text=True)
+    if done.returncode and not stopping:
+        raise RedpencilError(f"the base model could not be imported:\n{done.stderr[-2000:]}")
+    services.start()
+    _wait(services, stopping)
+    _wait(serving, stopping)
+    if not stopping:
+        say(_welcome(settings))
+
+
+def _welcome(settings: Settings) -> str:
+    return (
+        "ready\n"
+        f"  read     curl -F file=@page.jpg {settings.serving}/v1/ocr      (API: {settings.serving}/docs)\n"
+        f"  correct  {settings.services}/         (API: {settings.services}/docs)\n"
+        f"  promote  {settings.mlflow}/#/models\n"
+        "Ctrl-C stops everything."
+    )
+
+
+def _wait(part: Part, stopping: list[int]) -> None:
+    """Until the part is healthy, or somebody wants to stop."""
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not part.healthy():
+        if stopping:
+            return
+        if part.exited():
+            raise RedpencilError(
+                f"{part.name} ended while starting; its log {part.log} says:\n{part.last_words()}"
+            )
+        if time.monotonic() > deadline:
+            raise NotReady(f"{part.name} is not healthy after {START_TIMEOUT_S:.0f} s; its log is {part.log}")
+        time.sleep(0.2)
+
+
+def _watch(stack: list[Part], say: Callable[[str], None], stopping: list[int]) -> None:
+    """Start again what dies, until a stop signal comes."""
+    while not stopping:
+        for part in stack:
+            if part.exited():
+                say(f"{part.name} ended unexpectedly; starting it again (log: {part.log})")
+                time.sleep(RESTART_PAUSE_S)
+                part.start()
+        time.sleep(0.2)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """A list that fills when SIGINT or SIGTERM arrives; the former handlers return afterwards."""
+    caught: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(n, lambda number, _frame: caught.append(number)) for n in numbers]
+    try:
+        yield caught
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """One stack per home; the lock goes with the process, however it ends."""
+    with (home / "run" / "up.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            raise Conflict(
+                f"redpencil is already up on {home}; stop it, or set another REDPENCIL_HOME"
+            ) from e
+        yield
+
+
+def _require_free(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as e:
+            raise Conflict(
+                f"port {port} is taken; end what listens there, or choose others with "
+                "REDPENCIL_SERVING_PORT, REDPENCIL_SERVICES_PORT and REDPENCIL_MLFLOW_PORT"
+            ) from e
+
+
+def _end_with_parent() -> None:
+    """In the child, before exec: have the kernel send SIGTERM when the supervisor dies (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,186 @@
+"""Versions and what is served, over HTTP: promote, roll back, override, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Response
+
+from redpencil.errors import NotFound, NotReady, RedpencilError, Refused
+from redpencil.types import ServingState, Verdict
+from services import promote
+from services.bodies import Override, Promote, Rollback
+from services.house import Caller, Here, House, name_of_person
+from services.once import Answer, OnceOnly
+from services.promote import CHAMPION
+from services.reconcile import OVERRIDE_TAG
+from services.views import of_entry, of_version
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+SETTLE_S = 1.0
+JUDGE_S = 110.0
+
+
+@router.get("")
+def list_models(house: Here) -> dict[str, Any]:
+    return {"items": [serving(model, house) for model in house.models]}
+
+
+@router.get("/{model}/versions")
+def versions(model: str, house: Here) -> dict[str, Any]:
+    """Newest first, each with the gate's verdict, where it came from, and its role."""
+    state = house.store.serving.get(house.known(model))
+    return {"items": [_version(house, state, v.version) for v in house.store.versions.list(model)]}
+
+
+@router.get("/{model}/versions/{version}")
+def version(model: str, version: str, house: Here) -> dict[str, Any]:
+    """One version, with every correction's fate and its tags in MLflow (null while that is down)."""
+    view = _version(house, house.store.serving.get(house.known(model)), version)
+    verdict = house.store.versions.verdict(model, version)
+    deployments = house.store.ledger.deployments(model, version)
+    try:
+        tags = house.registry.tags(model, version)
+    except (NotReady, NotFound):
+        tags = None
+    full = None if verdict is None else asdict(verdict)
+    return view | {"verdict": full, "tags": tags, "deployments": [of_entry(e) for e in deployments]}
+
+
+@router.post("/{model}/versions/{version}/judge")
+def judge(model: str, version: str, house: Here) -> dict[str, Any]:
+    """Have the gate judge a version against today's champion; answers with the verdict."""
+    house.store.versions.get(house.known(model), version)
+    asked_at = time.time()
+    house.judge.ask(model, version)
+    house.reconciler.wake()
+    verdict = _awaited(house, model, version, asked_at)
+    try:
+        house.registry.log_verdict(model, version, verdict)
+        told = True
+    except NotReady:
+        told = False  # the reconciler tells it when the version's alias is moved
+    return asdict(verdict) | {"told_mlflow": told}
+
+
+@router.post("/{model}/promote")
+def promote_version(model: str, body: Promote, house: Here, caller: Caller, once: OnceOnly) -> Response:
+    """Make a version the champion, as moving the alias in MLflow does.
+
+    Passed: 200, served. Never judged: 202, the gate judges it and then it is promoted or refused.
+    Failed or inconclusive: 409 with the gate's reasons.
+    """
+    return once(lambda: _promoted(house, house.known(model), body, _who(body.who, caller)))
+
+
+def _promoted(house: House, model: str, body: Promote, who: str) -> Answer:
+    try:
+        verdict = promote.admit(house.store, model, body.version)
+    except Refused as error:
+        promote.refuse(house.store, model, body.version, who, str(error))
+        raise
+    if verdict is None and house.store.serving.get(model).champion != body.version:
+        return _to_be_judged(house, model, body, who)
+    _loadable(house, model, body.version)
+    promote.promote(house.store, model, body.version, who, body.why)
+    return 200, _settled(house, model)
+
+
+def _to_be_judged(house: House, model: str, body: Promote, who: str) -> Answer:
+    """Point the alias at it, so that from here it goes as with any alias that a person moved."""
+    state = house.store.serving.get(model)
+    said = promote.entry(model, "ask", who, body.why, state.champion, body.version)
+    house.store.ledger.append(said)
+    house.registry.set_alias(model, CHAMPION, body.version)
+    house.reconciler.wake()
+    words = f"version {body.version} has no verdict yet; it is judged now, then promoted or refused"
+    return 202, serving(model, house) | {"state": "judging", "why": words}
+
+
+@router.post("/{model}/rollback")
+def rollback(model: str, body: Rollback, house: Here, caller: Caller, once: OnceOnly) -> Response:
+    """Put the previous champion back, at once; MLflow's alias follows, now or when it is up again."""
+
+    def back() -> Answer:
+        promote.rollback(house.store, house.known(model), _who(body.who, caller), body.why)
+        return 200, _settled(house, model)
+
+    return once(back)
+
+
+@router.post("/{model}/override")
+def override(model: str, body: Override, house: Here, caller: Caller, once: OnceOnly) -> Response:
+    """Serve a version although the gate did not pass it: by name and reason, and on record."""
+
+    def forced() -> Answer:
+        who = _who(body.who, caller)
+        _loadable(house, house.known(model), body.version)
+        promote.promote(house.store, model, body.version, who, body.why, "override")
+        _tag(house, lambda: {OVERRIDE_TAG: f"{who}: {body.why}"}, model, body.version)
+        return 200, _settled(house, model)
+
+    return once(forced)
+
+
+@router.get("/{model}/serving")
+def serving(model: str, house: Here) -> dict[str, Any]:
+    """What should be served, what each replica has loaded, how the registry stands, the last refusal."""
+    state = house.store.serving.get(house.known(model))
+    replicas = house.store.replicas.list(model)
+    for replica in replicas:
+        replica["up_to_date"] = replica["revision"] == state.revision and not replica["error"]
+    refusal = next((e for e in house.store.ledger.list(model, limit=200) if e.action == "refuse"), None)
+    return asdict(state) | {
+        "replicas": replicas,
+        "registry": asdict(house.reconciler.standings[model]),
+        "aliases": "pending" if promote.owed(house.store, model) else "moved",
+        "last_refusal": None if refusal is None else of_entry(refusal),
+    }
+
+
+def _version(house: House, state: ServingState, version: str) -> dict[str, Any]:
+    known = house.store.versions.get(state.model, version)
+    view = of_version(known, house.store.versions.verdict(state.model, version), house.settings.mlflow)
+    role = next((r for r in ("champion", "challenger", "previous") if getattr(state, r) == version), None)
+    return view | {"role": role}
+
+
+def _awaited(house: House, model: str, version: str, asked_at: float) -> Verdict:
+    deadline = time.monotonic() + JUDGE_S
+    while time.monotonic() < deadline:
+        verdict = house.store.versions.verdict(model, version)
+        if verdict is not None and verdict.judged_at >= asked_at:
+            return verdict
+        if not house.judge.pending(model, version) and (why := house.judge.failure(model, version)):
+            raise RedpencilError(f"the gate could not judge {model} {version}: {why}")
+        time.sleep(0.2)
+    raise NotReady(f"the gate is still judging {model} {version}; look again in a while", retry_after_s=30)
+
+
+def _settled(house: House, model: str) -> dict[str, Any]:
+    """Serving has changed; give the registry a moment to follow, so that both are shown alike."""
+    house.reconciler.wake()
+    deadline = time.monotonic() + SETTLE_S
+    while promote.owed(house.store, model) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return serving(model, house)
+
+
+def _loadable(house: House, model: str, version: str) -> None:
+    bundle = house.store.versions.get(model, version).bundle
+    if not house.blobs.has(bundle):
+        raise NotFound(f"the bundle of {model} {version}, {bundle}, is gone; restore it from a backup")
+
+
+def _tag(house: House, tags: Callable[[], dict[str, str]], model: str, version: str) -> None:
+    try:
+        house.registry.set_tags(model, version, tags())
+    except (NotReady, NotFound):
+        return  # the ledger has it; the tag only repeats it for readers of MLflow
+
+
+def _who(given: str | None, caller: str) -> str:
+    return name_of_person(given) if given else caller

@@ -1,0 +1,191 @@
+"""The transitions of what is served: each one row and one ledger entry, in one transaction.
+
+The registry's aliases follow the database, not the other way round: a transition that is meant to
+move aliases is entered as owed, and stays owed until `settle` has moved them. So a rollback needs
+no MLflow, and a process killed between the two leaves a debt that the next reconcile pays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from redpencil.errors import Conflict, Refused
+from redpencil.ids import new_id
+from redpencil.registry import Registry
+from redpencil.store import Store
+from redpencil.types import LedgerEntry, Outcome, ServingState, Verdict
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+OURSELVES = "redpencil"
+TRIES = 5
+PAGE = 50
+
+
+def promote(
+    store: Store, model: str, version: str, who: str, why: str, action: str = "promote"
+) -> ServingState:
+    """Make a version the champion; the old one stays warm as previous, a running experiment ends.
+
+    Says nothing about whether it may: see `admit`. Already the champion: nothing happens.
+    """
+
+    def to(state: ServingState) -> ServingState:
+        return _crowned(state, version)
+
+    verdict = store.versions.verdict(model, version)
+    return _change(store, model, to, action, version, who, why, _judgement(verdict))
+
+
+def rollback(store: Store, model: str, who: str, why: str) -> ServingState:
+    """Put the previous champion back. It was champion before, so it needs no new verdict."""
+
+    def to(state: ServingState) -> ServingState:
+        if state.previous is None:
+            raise Conflict(f"{model} has no previous champion to go back to")
+        return _crowned(state, state.previous)
+
+    return _change(store, model, to, "rollback", None, who, why, {})
+
+
+def admit(store: Store, model: str, version: str) -> Verdict | None:
+    """The passing verdict that lets a version be served, None where it was never judged.
+
+    Refused tells the gate's reasons, NotFound that there is no such version.
+    """
+    store.versions.get(model, version)
+    verdict = store.versions.verdict(model, version)
+    if verdict is not None and verdict.outcome is not Outcome.PASSED:
+        raise Refused(
+            f"the gate says {verdict.outcome.value} of {model} {version}: {'; '.join(verdict.reasons)}"
+        )
+    return verdict
+
+
+def refuse(store: Store, model: str, version: str, who: str, why: str) -> None:
+    """Enter that a version was not let in; once, however often it is seen."""
+    state = store.serving.get(model)
+    last = next(iter(store.ledger.list(model, limit=1)), None)
+    if last is None or (last.action, last.to_version, last.why) != ("refuse", version, why):
+        store.ledger.append(entry(model, "refuse", who, why, state.champion, version))
+
+
+def share(
+    store: Store, model: str, to: Callable[[ServingState], ServingState], action: str, who: str, why: str
+) -> ServingState:
+    """Start, change or end an experiment: `to` gives the new shares."""
+    return _change(store, model, to, action, None, who, why, {})
+
+
+def owed(store: Store, model: str) -> bool:
+    """Whether aliases have still to be moved to where the database says."""
+    moved = 0  # the revision up to which they are where they should be
+    for e in entries(store, model):
+        if e.detail.get("aliases") == "moved":
+            moved = max(moved, int(e.detail["revision"]))
+        elif e.detail.get("aliases") == "owed":
+            return int(e.detail["revision"]) > moved
+    return False
+
+
+def settle(store: Store, registry: Registry, model: str) -> ServingState:
+    """Move the aliases to what is served, and enter it. NotReady, still owed, where MLflow is down."""
+    state = point(store, registry, model)
+    words = f"champion is {state.champion}, previous {state.previous or 'none'}"
+    done = {"aliases": "moved", "revision": state.revision}
+    store.ledger.append(entry(model, "aliases", OURSELVES, words, None, state.champion, **done))
+    return state
+
+
+def point(store: Store, registry: Registry, model: str) -> ServingState:
+    """Let every alias point at what is served, also if that changes meanwhile."""
+    while True:
+        state = store.serving.get(model)
+        for alias, version in ((CHAMPION, state.champion), (PREVIOUS, state.previous)):
+            if version is not None:
+                registry.set_alias(model, alias, version)
+        _point_challenger(registry, state)
+        if store.serving.get(model).revision == state.revision:
+            return state
+
+
+def entries(store: Store, model: str) -> Iterator[LedgerEntry]:
+    """The ledger of a model, newest first."""
+    after: str | None = None
+    while page := store.ledger.list(model, after=after, limit=PAGE):
+        yield from page
+        after = page[-1].id
+
+
+def entry(
+    model: str, action: str, who: str, why: str, source: str | None, to: str | None, **detail: Any
+) -> LedgerEntry:
+    return LedgerEntry(new_id("led"), time.time(), who, action, model, source, to, why, detail)
+
+
+def _crowned(state: ServingState, version: str) -> ServingState:
+    if state.champion == version:
+        return state
+    free: dict[str, Any] = {"challenger": None, "weight": 0.0, "mirror": 0.0, "experiment": None}
+    return replace(state, champion=version, previous=state.champion, **free)
+
+
+def _change(
+    store: Store,
+    model: str,
+    to: Callable[[ServingState], ServingState],
+    action: str,
+    version: str | None,
+    who: str,
+    why: str,
+    detail: dict[str, Any],
+) -> ServingState:
+    """Compare and swap, again from the start where somebody else was quicker."""
+    for _ in range(TRIES):
+        old = store.serving.get(model)
+        new = to(old)
+        if new == old:
+            return old
+        new = replace(new, revision=old.revision + 1)
+        debt = {"aliases": "owed"} if _aliases(new) != _aliases(old) else {}
+        told = {
+            "revision": new.revision,
+            "experiment": new.experiment,
+            "weight": new.weight,
+            "mirror": new.mirror,
+        }
+        said = entry(model, action, who, why, old.champion, version or new.champion, **debt, **told, **detail)
+        try:
+            changed = store.serving.change(new, said)
+        except Conflict:
+            continue
+        if old.experiment is not None and changed.experiment is None:
+            ending = why if changed.champion == old.champion else f"{changed.champion} became champion"
+            store.experiments.end(old.experiment, ending)
+        return changed
+    raise Conflict(f"somebody else is changing what {model} serves at this moment; look, and try again")
+
+
+def _aliases(state: ServingState) -> tuple[str | None, ...]:
+    return state.champion, state.previous, state.challenger
+
+
+def _point_challenger(registry: Registry, state: ServingState) -> None:
+    """A challenger's alias is set while it is tried, and goes when it has become the champion."""
+    if state.challenger is not None:
+        registry.set_alias(state.model, CHALLENGER, state.challenger)
+    elif registry.alias(state.model, CHALLENGER) in (state.champion, state.previous):
+        registry.delete_alias(state.model, CHALLENGER)
+
+
+def _judgement(verdict: Verdict | None) -> dict[str, Any]:
+    if verdict is None:
+        return {"verdict": None}
+    said = {
+        "verdict": verdict.outcome.value,
+        "judged_against": verdict.champion,
+        "reasons": list(verdict.reasons),
+    }
+    return said | {"precision": verdict.precision.value}

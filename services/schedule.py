@@ -1,0 +1,84 @@
+"""When to retrain: by cron expression, or after so many new corrections."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from croniter import croniter
+
+from redpencil.errors import BadInput
+from redpencil.ids import new_id
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import Run, RunState
+from services.tasks import task_of
+
+WAITING = (RunState.QUEUED, RunState.RUNNING)
+
+
+class Schedule:
+    """Queues runs that nobody had to ask for. It decides by what is in the database, so restarts are fine."""
+
+    def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        if settings.retrain_cron and not croniter.is_valid(settings.retrain_cron):
+            raise BadInput(f"REDPENCIL_RETRAIN_CRON is no cron expression: {settings.retrain_cron!r}")
+        self._store, self._settings, self._clock = store, settings, clock
+        self._since = clock()
+        self._passed: dict[str, float] = {}
+        self.skipped: dict[str, str] = {}
+
+    def due(self, model: str) -> Run | None:
+        """Queue a run where it is time for one, and none of the model is waiting or running."""
+        trigger = self._cron(model) or self._count(model)
+        if trigger is None or self._store.runs.list(model, WAITING, limit=1):
+            return None
+        if not self.new_corrections(model):
+            self._skip(model, "no new corrections since the last run")
+            return None
+        self.skipped.pop(model, None)
+        return queue(self._store, model, self._settings.recipe, trigger)
+
+    def new_corrections(self, model: str) -> int:
+        """How many were made since the last run froze what it learned from."""
+        last = self._last(model)
+        since = 0.0 if last is None else last.started_at or last.created_at
+        return self._store.corrections.count_since(task_of(model), since)
+
+    def next_at(self, model: str) -> float | None:
+        """When the cron expression comes due next; None without one."""
+        if not self._settings.retrain_cron:
+            return None
+        local = datetime.fromtimestamp(self._base(model)).astimezone()
+        return float(croniter(self._settings.retrain_cron, local).get_next(datetime).timestamp())
+
+    def _cron(self, model: str) -> str | None:
+        at = self.next_at(model)
+        return "cron" if at is not None and at <= self._clock() else None
+
+    def _count(self, model: str) -> str | None:
+        wanted = self._settings.retrain_after
+        return "corrections" if wanted and self.new_corrections(model) >= wanted else None
+
+    def _skip(self, model: str, why: str) -> None:
+        self._passed[model] = self._clock()
+        self.skipped[model] = why
+
+    def _base(self, model: str) -> float:
+        """From when on the next due time counts: the last run by cron, else since this process watches."""
+        by_cron = [run.created_at for run in self._store.runs.list(model) if run.trigger == "cron"]
+        return max(by_cron[0] if by_cron else self._since, self._passed.get(model, 0.0))
+
+    def _last(self, model: str) -> Run | None:
+        runs = self._store.runs.list(model)
+        return next((r for r in runs if r.state is not RunState.CANCELLED or r.started_at), None)
+
+
+def queue(
+    store: Store, model: str, recipe: str, trigger: str, params: dict[str, object] | None = None
+) -> Run:
+    """Add a run; it starts as soon as no other of its model is running."""
+    run = Run(new_id("run"), model, recipe, RunState.QUEUED, trigger, time.time(), params or {})
+    store.runs.add(run)
+    return run

@@ -1,0 +1,64 @@
+"""How answers look: JSON where asked or piped on request, tables for people."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+def as_json(value: Any) -> None:
+    """Machine-readable, one document, nothing around it."""
+    print(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
+    """A table, or the sentence that says why there is none."""
+    grid = Table(*columns, box=None, header_style="bold", pad_edge=False)
+    for row in rows:
+        grid.add_row(*(Text(cell(value)) for value in row))
+    out.print(grid if grid.row_count else Text(empty))
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return str(value)
+
+
+def when(seconds: float | None) -> str:
+    """A moment as local time, to the second."""
+    return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def tree(node: Any, name: str = "", depth: int = 0) -> None:
+    """Nested facts, indented: one fact a line."""
+    pad = "  " * depth
+    if isinstance(node, dict):
+        _line(f"{pad}{name}") if name else None
+        for key, value in node.items():
+            tree(value, key, depth + bool(name))
+    elif isinstance(node, list) and any(isinstance(n, dict | list) for n in node):
+        _line(f"{pad}{name} ({len(node)})")
+        for value in node:
+            tree(value, "-", depth + 1)
+    else:
+        shown = ", ".join(map(str, node)) if isinstance(node, list) else cell(node)
+        _line(f"{pad}{name}: {shown}")
+
+
+def _line(text: str) -> None:
+    out.print(Text(text))

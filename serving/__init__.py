@@ -1,0 +1,1 @@
+"""Runs bundles behind HTTP with Ray Serve."""

@@ -1,0 +1,221 @@
+"""Follows the desired state of one model: poll, load beside, warm, swap one reference.
+
+Requests take `Follower.current` once and use nothing else, so the version, variant and revision
+of an answer always belong together. Whatever fails while following leaves the old reference in
+place and is told in the replica's heartbeat.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from redpencil import bundle
+from redpencil.blobs import Blobs
+from redpencil.bundle import LineReader
+from redpencil.errors import NotReady, RedpencilError
+from redpencil.store import Store
+from redpencil.traffic import Assignment, assign
+from redpencil.trial import served_precision
+from redpencil.types import ServingState
+from serving.reader import Reader
+
+log = logging.getLogger(__name__)
+
+FAILURES = (OSError, SQLAlchemyError, RedpencilError)
+BEAT_S = 2.0
+RETRY_S = 10.0
+EXTRA_VERSIONS = 2
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One moment of what is served: the state, and a warm reader for each version that it names."""
+
+    state: ServingState
+    readers: Mapping[str, Reader] = field(default_factory=dict)
+
+    def assign(self, key: str) -> tuple[Reader, Assignment]:
+        """Who answers this key; NotReady before the first champion."""
+        assignment = assign(key, self.state)
+        return self.readers[assignment.version], assignment
+
+
+class Loader:
+    """Turns a version's name into a warm reader, by way of the database and the blobs."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, model: str, cache: Path, device: str, threads: int
+    ) -> None:
+        self._store, self._blobs, self._model = store, blobs, model
+        self._cache, self._device, self._threads = cache, device, threads
+
+    def load(self, version: str) -> Reader:
+        """Raises NotFound where the version is not registered, Damaged where its bundle is not whole."""
+        known = self._store.versions.get(self._model, version)
+        folder = bundle.fetch(known.bundle, self._blobs, self._cache)
+        allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
+        lines = LineReader(folder, allowed, device=self._device, threads=self._threads)
+        lines.warm()
+        log.info("loaded %s version %s (%s, %s)", self._model, version, lines.precision, self._device)
+        return Reader(version, lines)
+
+
+class Follower:
+    """A thread that keeps `current` as the database wants it, and says so in `replicas`."""
+
+    def __init__(self, store: Store, loader: Loader, model: str, replica: str, poll_s: float) -> None:
+        self._store, self._loader = store, loader
+        self.model, self.replica, self._poll_s = model, replica, poll_s
+        self.current = Serving(ServingState(model))
+        self._errors: dict[str, str | None] = {"start": "not started"}
+        self._wanted: ServingState | None = None
+        self._retry_at = self._beat_at = 0.0
+        self._extra: OrderedDict[str, Reader] = OrderedDict()
+        self._extra_lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+
+    def start(self) -> None:
+        """Load what is wanted now, as far as that can be had, then go on following."""
+        self.step()
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def error(self) -> str | None:
+        """What keeps this replica from being as it should be."""
+        return "; ".join(e for e in self._errors.values() if e) or None
+
+    def step(self) -> None:
+        """One look at the desired state. Never raises: what went wrong is in `error`."""
+        before = (self.current, self.error)
+        try:
+            wanted = self._store.serving.get(self.model)
+            self._tell("state", None)
+            self._follow(wanted)
+        except FAILURES as exc:
+            self._tell("state", f"the desired state cannot be read: {_first_line(exc)}")
+        self._tell("start", None)
+        if (self.current, self.error) != before or time.monotonic() >= self._beat_at:
+            self._beat()
+
+    def reader(self, version: str) -> Reader:
+        """A reader for any registered version; those beyond the served ones are loaded when asked for."""
+        served = self.current.readers.get(version)
+        if served:
+            return served
+        with self._extra_lock:
+            if version not in self._extra:
+                self._extra[version] = self._load_extra(version)
+            self._extra.move_to_end(version)
+            while len(self._extra) > EXTRA_VERSIONS:
+                self._extra.popitem(last=False)
+            return self._extra[version]
+
+    def why_not_ready(self) -> str | None:
+        """None while the champion is loaded and warm, else the reason in words."""
+        if self.current.state.champion:
+            return None
+        return self.error or f"no version of {self.model} is champion yet"
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._poll_s):
+            self.step()
+
+    def _follow(self, wanted: ServingState) -> None:
+        """Load and swap where something changed; what failed before is tried again now and then."""
+        failed = self._errors.get("load") and time.monotonic() >= self._retry_at
+        if wanted != self._wanted or failed:
+            self._wanted = wanted
+            self._tell("load", self._load(wanted))
+            self._retry_at = time.monotonic() + RETRY_S
+
+    def _load(self, wanted: ServingState) -> str | None:
+        """Swap as soon as champion and challenger are warm; the previous one may come after."""
+        readers, complaints = dict(self.current.readers), []
+        state = wanted
+        for role in ("champion", "challenger", "previous"):
+            version = getattr(wanted, role)
+            if role == "previous":
+                self._swap(replace(state, previous=None), readers)
+            complaint = self._ensure(version, readers)
+            if complaint and role == "champion":
+                return complaint
+            if complaint:
+                complaints.append(f"{role}: {complaint}")
+                state = _without(role, state)
+        self._swap(state, readers)
+        return "; ".join(complaints) or None
+
+    def _ensure(self, version: str | None, readers: dict[str, Reader]) -> str | None:
+        """Load what is missing into `readers`; what went wrong, if it did."""
+        if version is None or version in readers:
+            return None
+        try:
+            readers[version] = self._loader.load(version)
+        except FAILURES as exc:
+            log.exception("%s version %s cannot be loaded", self.model, version)
+            return f"version {version} cannot be loaded: {_first_line(exc)}"
+        return None
+
+    def _swap(self, state: ServingState, readers: Mapping[str, Reader]) -> None:
+        named = {v for v in (state.champion, state.challenger, state.previous) if v}
+        kept = MappingProxyType({v: r for v, r in readers.items() if v in named})
+        self.current = Serving(state, kept)
+
+    def _load_extra(self, version: str) -> Reader:
+        try:
+            return self._loader.load(version)
+        except SQLAlchemyError as exc:
+            raise NotReady(f"version {version} cannot be looked up: {_first_line(exc)}") from exc
+
+    def _beat(self) -> None:
+        state = self.current.state
+        try:
+            self._store.replicas.beat(
+                self.replica,
+                self.model,
+                os.getpid(),
+                state.revision,
+                state.champion,
+                state.challenger,
+                state.previous,
+                self.error,
+            )
+            self._beat_at = time.monotonic() + BEAT_S
+            self._tell("beat", None)
+        except FAILURES as exc:
+            self._tell("beat", f"the heartbeat cannot be written: {_first_line(exc)}")
+
+    def _tell(self, part: str, error: str | None) -> None:
+        if error and error != self._errors.get(part):
+            log.warning("%s", error)
+        self._errors[part] = error
+
+
+def _without(role: str, state: ServingState) -> ServingState:
+    if role == "challenger":
+        return replace(state, challenger=None, weight=0.0, mirror=0.0)
+    return replace(state, previous=None)
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(getattr(exc, "orig", None) or exc).partition("\n")[0]

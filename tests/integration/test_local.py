@@ -1,0 +1,81 @@
+"""The supervisor says what is in its way, and leaves nothing behind."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from redpencil.errors import Conflict, RedpencilError
+from redpencil.settings import Settings
+from services import local
+from services.local import MARK
+
+
+def settings(home, **more) -> Settings:
+    return Settings.model_validate({"home": home, **more})
+
+
+def test_a_taken_port_is_named_with_the_variable_that_moves_it(tmp_path):
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        port = listening.getsockname()[1]
+        with pytest.raises(Conflict, match=f"port {port} is taken.*REDPENCIL_SERVING_PORT"):
+            local.up(settings(tmp_path, serving_port=port), say=print)
+
+
+def test_a_home_that_cannot_be_written_is_an_error_in_words(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RedpencilError, match="set REDPENCIL_HOME"):
+        local.prepare(settings(tmp_path / "file"))
+
+
+def test_beyond_loopback_needs_keys(tmp_path):
+    with pytest.raises(RedpencilError, match="REDPENCIL_API_KEYS"):
+        local.prepare(settings(tmp_path, host="0.0.0.0"))
+
+
+def test_a_second_stack_on_the_same_home_is_refused(tmp_path):
+    local.prepare(settings(tmp_path))
+    with local._only_one(tmp_path), pytest.raises(Conflict, match="already up"), local._only_one(tmp_path):
+        pass
+
+
+def test_what_an_earlier_stack_left_behind_is_ended(tmp_path):
+    environment = os.environ | {MARK: local.stack_mark(tmp_path)}
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print('deaf', flush=True); time.sleep(60)"
+    )
+    left = subprocess.Popen([sys.executable, "-c", stubborn], env=environment, stdout=subprocess.PIPE)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert left.stdout is not None
+    left.stdout.readline()
+    try:
+        local.sweep(settings(tmp_path))
+        assert not psutil.pid_exists(left.pid)
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+def test_a_part_ends_with_a_supervisor_that_is_killed(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from services.local import Part\n"
+        f"part = Part('p', ['sleep', '60'], '', Path({str(tmp_path / 'log')!r}))\n"
+        "part.start(); print(part.process.pid, flush=True); time.sleep(60)"
+    )
+    supervisor = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert supervisor.stdout is not None
+    part = psutil.Process(int(supervisor.stdout.readline()))
+    supervisor.kill()
+    supervisor.wait()
+    deadline = time.monotonic() + 5
+    while part.is_running() and part.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -1,0 +1,105 @@
+"""The loop on a real Ray, with a recipe of some hundred parameters."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from threading import Timer
+
+import pytest
+import tiny_house
+
+from redpencil.blobs import Blobs
+from redpencil.errors import RedpencilError
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import Split
+from training import data, workers
+from training.freeze import freeze
+from training.job import Job, load, restore
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
+        settings = tiny_house.furnish(tmp_path_factory.mktemp("home"), lines=90)
+        with workers.cluster(settings):
+            yield settings
+
+
+def job(settings: Settings, **params: object) -> Job:
+    run = tiny_house.queue(settings, **params)
+    with Store.open(settings.database) as store:
+        made = freeze(store, store.runs.get(run), settings)
+        store.runs.update(run, state="failed")  # one at a time may be running
+        return made
+
+
+def test_it_learns_and_keeps_the_best_checkpoint(settings: Settings) -> None:
+    made = job(settings)
+    ended = workers.fit(made)
+    assert (ended.how, [r["epoch"] for r in ended.history]) == ("done", [0, 1, 2, 3, 4])
+    assert ended.history[0]["val_cer"] > 0.5
+    assert ended.best["val_cer"] == min(r["val_cer"] for r in ended.history) < 0.05
+    assert ended.best["val_exact"] > 0.9
+    assert reads(made, "hello world") == "hello world"
+
+
+def reads(made: Job, text: str) -> str:
+    blobs = Blobs.open(made.settings.blobs)
+    model = made.build(blobs, made.lines(blobs))
+    restore(model, load(made.folder / workers.BEST))
+    return data.read(model, [data.featured(model, tiny_house.tiny_bundle.paint(text))])[0].text
+
+
+def test_it_stops_when_it_no_longer_gets_better(settings: Settings) -> None:
+    ended = workers.fit(job(settings, lr=1e-9, steps=400, report_every=10, patience=2))
+    assert ended.how == "done"
+    assert len(ended.history) < 20
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(settings: Settings) -> None:
+    ended = workers.fit(job(settings, lr=1e38))
+    assert ended.how == "failed"
+    assert "lower learning rate" in ended.why
+
+
+def test_accumulated_small_batches_learn_like_one_large(settings: Settings) -> None:
+    small = workers.fit(job(settings, batch=4, accumulate=2))
+    assert small.best["val_cer"] < 0.05
+
+
+def test_a_cancelled_run_ends_at_once(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = job(settings, steps=100_000)
+    with Store.open(settings.database) as store:
+        store.runs.update(made.run.id, state="running")
+        Timer(8.0, store.runs.cancel, [made.run.id]).start()
+        ended = workers.fit(made)
+        store.runs.update(made.run.id, state="failed")
+        progress = store.runs.get(made.run.id).progress
+    assert ended.how == "cancelled"
+    assert progress["step"] < progress["steps"] == 100_000
+    assert progress["eta_s"] > 0
+
+
+def test_workers_that_keep_crashing_are_told_by_their_last_words(settings: Settings) -> None:
+    made = job(settings)
+    nonsense = replace(made, hyper=replace(made.hyper, clip="much"))
+    with pytest.raises(RedpencilError, match=r"failed 3 times, the last time with ValueError: .*'much'"):
+        workers.fit(nonsense)
+
+
+def test_a_line_whose_image_is_lost_ends_the_run_at_once(settings: Settings) -> None:
+    made = job(settings)
+    line = replace(made.snapshot.members[0], image="0" * 64, split=Split.TRAIN)
+    ended = workers.fit(replace(made, snapshot=replace(made.snapshot, members=(line,))))
+    assert ended.how == "failed"
+    assert "0000" in ended.why
+
+
+def test_two_workers_divide_the_work_and_learn_as_well(settings: Settings) -> None:
+    made = job(settings.model_copy(update={"train_workers": 2}))
+    ended = workers.fit(made)
+    assert ended.machine["workers"] == "2"
+    assert ended.best["val_cer"] < 0.05
+    assert Path(made.folder, workers.BEST).exists()

@@ -1,0 +1,144 @@
+"""A run that loses its worker or its driver goes on as if nothing had happened."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny_house
+
+from redpencil.settings import Settings
+from redpencil.store import Store
+from training import workers
+from training.freeze import freeze
+from training.job import Ended, Job
+
+DRIVER = (
+    "import pickle, sys; from training import workers; workers.train(pickle.load(open(sys.argv[1], 'rb')))"
+)
+IDLE = """
+import json
+from training.priority import current, yield_to_others
+yield_to_others()
+from redpencil.settings import Settings
+from training import workers
+with workers.cluster(Settings()):
+    import ray
+    print(json.dumps([current(), ray.get(ray.remote(current).remote())]))
+"""
+STEPS = {"steps": 60, "report_every": 10}
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return tiny_house.furnish(tmp_path_factory.mktemp("home"), lines=70)
+
+
+@pytest.fixture(scope="module")
+def whole(settings: Settings) -> list[dict[str, Any]]:
+    """The numbers of a run that nothing interrupts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
+        return numbers(workers.train(job(settings)))
+
+
+def job(settings: Settings) -> Job:
+    run = tiny_house.queue(settings, **STEPS)
+    with Store.open(settings.database) as store:
+        made = freeze(store, store.runs.get(run), settings)
+        store.runs.update(run, state="failed")  # one at a time may be running
+        return made
+
+
+def numbers(ended: Ended) -> list[dict[str, Any]]:
+    """What must be equal: everything but the clock."""
+    assert ended.how == "done"
+    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
+
+
+def when(ready: Callable[[], bool], then: Callable[[], None], timeout_s: float = 60) -> threading.Thread:
+    """Do something from a thread, once."""
+
+    def watch() -> None:
+        deadline = time.monotonic() + timeout_s
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        then()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    return thread
+
+
+def epochs_kept(made: Job) -> int:
+    """Checkpoints that lie in the storage."""
+    return len(list(Path(made.settings.storage, made.run.id).glob("checkpoint_*")))
+
+
+def kill_workers() -> None:
+    for process in psutil.Process().children(recursive=True):
+        if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
+            process.kill()
+
+
+def test_a_killed_worker_costs_nothing(
+    settings: Settings, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDPENCIL_TINY_PAUSE_S", "0.05")
+    made = job(settings)
+    killer = when(lambda: epochs_kept(made) >= 2, kill_workers)
+    ended = workers.train(made)
+    killer.join()
+    assert numbers(ended) == whole
+    clock = [r["at"] for r in ended.history]
+    assert max(b - a for a, b in pairwise(clock)) > 2, "no worker was killed"
+
+
+def test_a_killed_driver_goes_on_where_it_was(
+    settings: Settings, whole: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    made = job(settings)
+    (tmp_path / "job").write_bytes(pickle.dumps(made))
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, tmp_path / "job"], env={**os.environ, "REDPENCIL_TINY_PAUSE_S": "0.05"}
+    )
+    when(lambda: epochs_kept(made) >= 2, driver.kill).join()
+    assert driver.wait() == -signal.SIGKILL
+    before = epochs_kept(made)
+    ended = workers.train(made)
+    assert numbers(ended) == whole
+    clock = [r["at"] for r in ended.history]
+    assert before < len(clock), "the driver had already finished"
+    assert max(b - a for a, b in pairwise(clock)) > 2, "nothing was interrupted"
+
+
+def test_a_run_that_was_over_ends_at_once_when_it_is_run_again(
+    settings: Settings, whole: list[dict[str, Any]]
+) -> None:
+    made = job(settings)
+    first, again = workers.train(made), workers.train(made)
+    assert numbers(first) == whole
+    assert again.history == first.history
+
+
+def test_training_under_idle_priority_stays_there() -> None:
+    """Every process of a Ray that is started at idle priority inherits it."""
+    out = subprocess.run(
+        [sys.executable, "-c", IDLE], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert json.loads(out.stdout.splitlines()[-1]) == ["idle", "idle"]

@@ -1,0 +1,104 @@
+"""The base recogniser in torch is the one in the ONNX file, and a bundle holds all of it."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from torch.nn import functional as F
+
+from redpencil import linepack
+from redpencil.bundle import Graph, Manifest
+from redpencil.errors import Damaged
+from redpencil.metrics import cer
+from redpencil.types import Precision
+from training import data
+from training.export import write_graph
+from training.recipe import LineModel
+from training.recipes import crnn, ppocr
+
+torch.set_num_threads(1)
+
+
+def bundle(model: LineModel, folder: Path, recipe: str) -> Path:
+    """The model as an FP32 bundle; what export does, less INT8."""
+    folder.mkdir()
+    image = np.random.default_rng(1).uniform(-1, 1, (1, 3, model.preprocessing.height, 120))
+    write_graph(model.export_module(), folder / "fp32.onnx", image.astype(np.float32))
+    graphs = {Precision.FP32: Graph.of(folder / "fp32.onnx")}
+    lineage = {"recipe": recipe}
+    Manifest(model.preprocessing, model.alphabet, graphs, Precision.FP32, lineage).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base() -> ppocr.PPOCR:
+    return ppocr.build(None, []).eval()
+
+
+def test_the_base_reads_the_golden_lines(base: ppocr.PPOCR) -> None:
+    lines = linepack.load("golden")[:300:20]
+    found = data.read(base, [data.featured(base, line.image) for line in lines])
+    assert cer([(line.text, f.text) for line, f in zip(lines, found, strict=True)]) < 0.05
+
+
+def test_a_changed_weight_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_right = ppocr.layers_in_order
+
+    def read_wrong(graph: onnx.GraphProto) -> object:
+        layers = read_right(graph)
+        layers[5] = (layers[5][0] * 1.05, layers[5][1])
+        return layers
+
+    monkeypatch.setattr(ppocr, "layers_in_order", read_wrong)
+    with pytest.raises(Damaged, match="differ by"):
+        ppocr.from_paddle(ppocr.base_file())
+
+
+def test_another_graph_is_refused(tmp_path: Path) -> None:
+    graph = onnx.load(ppocr.base_file())
+    smaller = next(t for t in graph.graph.initializer if list(t.dims) == [120, 18710])
+    smaller.CopyFrom(numpy_helper.from_array(np.zeros((120, 99), np.float32), smaller.name))
+    onnx.save(graph, tmp_path / "other.onnx")
+    with pytest.raises(Damaged, match="not the PP-OCRv6 graph"):
+        ppocr.from_paddle(tmp_path / "other.onnx")
+
+
+def test_bundle_to_torch_to_bundle_to_torch_changes_nothing(base: ppocr.PPOCR, tmp_path: Path) -> None:
+    first = ppocr.build(bundle(base, tmp_path / "a", "ppocr"), [])
+    second = ppocr.build(bundle(first.eval(), tmp_path / "b", "ppocr"), [])
+    for name, value in base.state_dict().items():
+        assert torch.equal(second.state_dict()[name], value), name
+    assert second.alphabet == base.alphabet
+
+
+def test_a_grown_alphabet_keeps_every_class_and_every_reading(base: ppocr.PPOCR, tmp_path: Path) -> None:
+    grown = ppocr.build(bundle(base, tmp_path / "a", "ppocr"), ["ಕನ್ನಡ", "known"]).eval()
+    assert grown.alphabet[: len(base.alphabet)] == base.alphabet
+    assert set(grown.alphabet[len(base.alphabet) :]) == set("ಕನ್ನಡ")
+    lines = linepack.load("golden")[:300:40]
+    features = [data.featured(base, line.image) for line in lines]
+    assert [x.text for x in data.read(grown, features)] == [x.text for x in data.read(base, features)]
+
+
+def test_a_line_reads_the_same_alone_and_beside_a_wider_one(base: ppocr.PPOCR) -> None:
+    narrow, wide = (base.features(torch.rand(1, 3, 48, width) * 2 - 1) for width in (160, 240))
+    with torch.no_grad():
+        alone, (length,) = base(narrow)
+        padded = F.pad(narrow, (0, wide.shape[-1] - narrow.shape[-1]))
+        beside, _ = base(torch.cat([padded, wide]), torch.tensor([length, wide.shape[-1]]))
+    torch.testing.assert_close(beside[0, : int(length)], alone[0], atol=1e-3, rtol=1e-4)
+
+
+def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = crnn.build(None, ["abc"]).train()
+    model(torch.randn(4, 3, 32, 64), torch.tensor([64, 60, 50, 40]))  # moves the batch norms
+    again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab"])
+    assert again.alphabet == ("a", "b", "c", "d")
+    for name, value in model.state_dict().items():
+        part = tuple(slice(n) for n in value.shape)
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(again.state_dict()[name][part], value), name

@@ -1,0 +1,161 @@
+"""The services around a fresh SQLite database, a folder of blobs and a registry in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import cv2
+import httpx
+import tiny_bundle
+from fake_registry import FakeRegistry
+from fastapi import FastAPI
+
+from redpencil.ids import new_id
+from redpencil.registry import Registry
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import (
+    Block,
+    Image,
+    ModelVersion,
+    Outcome,
+    Page,
+    Precision,
+    Prediction,
+    Task,
+    Variant,
+    Verdict,
+)
+from services.app import assemble, furnish
+from services.house import House
+
+MODEL = "ocr"
+APPS: dict[tuple[str, int], FastAPI | None] = {}
+
+
+@functools.cache
+def empty_database() -> bytes:
+    """A database with its tables, made once: migrating anew for every test would take most of its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "redpencil.db"
+        Store.open(f"sqlite:///{path}", migrate=True).close()
+        return path.read_bytes()
+
+
+class Client:
+    """Calls an app in this process, one request at a time."""
+
+    def __init__(self, app: Any, headers: dict[str, str]) -> None:
+        self.app, self.headers = app, headers
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        return asyncio.run(self._request(method, path, arguments))
+
+    def get(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("GET", path, **arguments)
+
+    def post(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.request("POST", path, **arguments)
+
+    async def _request(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://services", headers=self.headers
+        ) as http:
+            return await http.request(method, path, **arguments)
+
+
+class World:
+    """What a test of the services needs: a house that stands still, and things to put into it."""
+
+    registry: Any
+
+    def __init__(self, home: Path, registry: Any = None, **settings: Any) -> None:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "redpencil.db").write_bytes(empty_database())
+        self.registry = registry or FakeRegistry()
+        self.settings = Settings(home=home, **settings)
+        self.house: House = furnish(self.settings, cast(Registry, self.registry))
+        self.store = self.house.store
+
+    def client(self, **headers: str) -> Client:
+        app = APPS.setdefault((self.settings.api_keys, self.settings.max_upload_bytes), None) or self._app()
+        app.state.house = self.house
+        return Client(app, {"x-author": "ada", **headers})
+
+    def _app(self) -> FastAPI:
+        """One app for all houses with the same edge: routes and their schemas take long to build."""
+        app = assemble(self.house, watching=False)
+        APPS[self.settings.api_keys, self.settings.max_upload_bytes] = app
+        return app
+
+    def tick(self) -> Any:
+        return self.house.reconciler.tick(MODEL)
+
+    def version(
+        self, version: str, outcome: Outcome | None = Outcome.PASSED, reason: str = ""
+    ) -> ModelVersion:
+        """A version that is registered, and judged unless told otherwise; what it holds is no real bundle."""
+        kept = self.house.blobs.put(f"bundle of version {version}".encode())
+        made = ModelVersion(MODEL, version, kept, time.time())
+        self.store.versions.add(made)
+        if isinstance(self.registry, FakeRegistry):
+            self.registry.add(MODEL, version)
+        if outcome is not None:
+            self.judge(version, outcome, reason)
+        return made
+
+    def judge(self, version: str, outcome: Outcome, reason: str = "") -> None:
+        said = (reason,) if reason else ()
+        verdict = Verdict(outcome, said, Precision.INT8, {}, {}, version, judged_at=time.time())
+        self.store.versions.put_verdict(MODEL, version, verdict)
+
+    def serve(self, *versions: str) -> None:
+        """Make passed versions champion, one after the other."""
+        for version in versions:
+            self.version(version)
+            self.registry.aliases[MODEL, "champion"] = version
+            self.tick()
+
+    def image(self, text: str = "hello", group: str | None = None) -> Image:
+        data = cv2.imencode(".png", tiny_bundle.paint(text))[1].tobytes()
+        sha256 = self.house.blobs.put(data)
+        image = Image(sha256, group or sha256, "image/png", time.time())
+        return self.store.images.add_many([image])[0]
+
+    def prediction(
+        self, *lines: str, version: str = "1", image: Image | None = None, **fields: Any
+    ) -> Prediction:
+        """An answer with one block per line, the first the least confident."""
+        shown = image or self.image(lines[0] if lines else "x")
+        height, width = self.house.pictures.page(shown.sha256, 0).shape[:2]
+        polygon = ((0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height)))
+        blocks = tuple(
+            Block(f"p0-b{n}", 0, polygon, text, 0.5 + 0.1 * n, (0.5,) * len(text))
+            for n, text in enumerate(lines)
+        )
+        made = Prediction(
+            id=new_id("pred"),
+            created_at=time.time(),
+            image=shown.sha256,
+            task=Task.OCR,
+            model=MODEL,
+            version=version,
+            variant=fields.pop("variant", Variant.CHAMPION),
+            pages=(Page(0, width, height),),
+            blocks=blocks,
+            latency_ms=5.0,
+            **fields,
+        )
+        self.store.predictions.add_many([(shown, made)])
+        return made
+
+
+def error(answer: httpx.Response) -> str:
+    """The words of an error answer."""
+    return str(answer.json()["error"]["message"])

@@ -1,0 +1,93 @@
+"""A home with registered tiny bundles, for tests of serving. Import it by `import serving_parts`."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tiny_bundle
+
+from redpencil import bundle
+from redpencil.blobs import Blobs
+from redpencil.ids import new_id
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import LedgerEntry, ModelVersion, Polygon, ServingState
+
+MODEL = "ocr"
+LINE_PX = tiny_bundle.paint("a").shape[0]
+MISREAD = {"1": {}, "2": {"e": "c"}, "3": {"a": "o"}, "4": {"l": "i"}}
+
+
+class BandFinder:
+    """Knows pages of painted lines, one below the other: each band as high as a line is one."""
+
+    def is_single_line(self, page: np.ndarray) -> bool:
+        return page.shape[0] == LINE_PX
+
+    def find_lines(self, page: np.ndarray) -> Sequence[Polygon]:
+        height, width = page.shape[:2]
+        return [
+            (
+                (0.0, float(y)),
+                (float(width), float(y)),
+                (float(width), float(y + LINE_PX)),
+                (0.0, float(y + LINE_PX)),
+            )
+            for y in range(0, height, LINE_PX)
+        ]
+
+
+def png(*lines: str) -> bytes:
+    """A line, or a page of several, as a PNG file."""
+    painted = [tiny_bundle.paint(line) for line in lines]
+    width = max(p.shape[1] for p in painted)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in painted]
+    return cv2.imencode(".png", np.concatenate(padded))[1].tobytes()
+
+
+@cache
+def _template() -> Path:
+    """A home made once per process, to be copied."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    settings = Settings(home=folder)
+    blobs = Blobs.open(settings.blobs)
+    with Store.open(settings.database, migrate=True) as store:
+        for version, misread in MISREAD.items():
+            made = folder / "made" / version
+            tiny_bundle.build(made, misread=misread)
+            store.versions.add(ModelVersion(MODEL, version, bundle.put(made, blobs), time.time()))
+    blobs.close()
+    return folder
+
+
+class Home:
+    """A folder with database and blobs, versions 1..4 registered, and who serves among them."""
+
+    def __init__(self, folder: Path, **settings: object) -> None:
+        chosen = {"home": folder, "model": MODEL, "threads": 2, "poll_s": 0.05, **settings}
+        self.settings = Settings.model_validate(chosen)
+        shutil.copytree(_template(), folder, dirs_exist_ok=True)
+        self.store = Store.open(self.settings.database)
+        self.blobs = Blobs.open(self.settings.blobs)
+
+    def serve(self, champion: str | None, **rest: object) -> ServingState:
+        """Change the desired state."""
+        before = self.store.serving.get(MODEL)
+        wanted = {"model": MODEL, "revision": before.revision + 1, "champion": champion, **rest}
+        entry = LedgerEntry(
+            new_id("led"), time.time(), "test", "promote", MODEL, before.champion, champion, ""
+        )
+        return self.store.serving.change(ServingState(**wanted), entry)
+
+    def close(self) -> None:
+        self.store.close()
+        self.blobs.close()

@@ -1,0 +1,54 @@
+"""The command line explains itself, and says in a sentence what it cannot do."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from services.cli import app
+
+COMMANDS = (
+    ["up"], ["predict"], ["correct"], ["retrain"], ["gate"], ["promote"], ["rollback"],
+    ["experiment", "start"], ["experiment", "set"], ["experiment", "show"], ["experiment", "end"],
+    ["lineage"], ["status"], ["demo"], ["settings"],
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path):
+    """A command with settings that nothing listens to."""
+    monkeypatch.setenv("REDPENCIL_HOME", str(tmp_path))
+    monkeypatch.setenv("REDPENCIL_SERVICES_URL", "http://127.0.0.1:9")
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_that_says_what_it_is_for(run, words):
+    shown = run(*words, "--help")
+    assert shown.exit_code == 0
+    assert len(shown.output.splitlines()) > 5
+
+
+def test_settings_are_listed_for_machines(run, tmp_path):
+    assert json.loads(run("settings", "--json").output)["home"] == str(tmp_path)
+
+
+def test_without_a_running_stack_it_says_how_to_start_one(run):
+    refused = run("status")
+    assert refused.exit_code == 1
+    assert "start everything with `redpencil up`" in refused.output
+
+
+def test_an_override_needs_a_reason(run):
+    refused = run("promote", "2", "--override")
+    assert refused.exit_code == 1
+    assert "--why" in refused.output
+
+
+def test_a_correction_is_a_text_or_an_acceptance_but_not_both(run):
+    assert "either the true text or --accept" in run("correct", "pred_x").output
+    assert "either the true text or --accept" in run("correct", "pred_x", "text", "--accept").output
+
+
+def test_a_parameter_without_a_value_is_refused(run):
+    assert "write it as name=value" in run("retrain", "--param", "epochs").output

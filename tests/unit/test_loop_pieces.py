@@ -1,0 +1,147 @@
+"""The parts of training that need no Ray: what is kept of a model, how it is marked, what is told."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import tiny_bundle
+import torch
+
+from redpencil.errors import Damaged
+from redpencil.types import Member, Snapshot, Split, Task
+from training import report
+from training.cycle import words
+from training.data import Line, Stock, featured
+from training.device import autocast
+from training.follow import told
+from training.freeze import nothing_to_learn
+from training.job import Ended, learned, load, restore
+from training.recipe import Hyper, find
+from training.track import dataset, numbers
+from training.validate import mark
+
+TEXTS = ["cab", "bad", "hello world"]
+HISTORY = [
+    {"epoch": 0, "step": 0, "at": 1.0, "val_loss": 3.0, "val_cer": 0.9, "val_wer": 1.0, "val_exact": 0.0},
+    {"epoch": 1, "step": 20, "at": 2.0, "loss": 1.0, "val_loss": 0.5, "val_cer": 0.1, "val_wer": 0.2},
+]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setenv("REDPENCIL_RECIPES", str(Path(__file__).parents[1] / "recipes"))
+    find("tiny")
+    return sys.modules["training.recipes.tiny"]
+
+
+def perfect(tiny: ModuleType) -> torch.nn.Module:
+    """A model that reads punched tape without a fault: each row of the image is its own character."""
+    model = tiny.Tiny(tiny_bundle.ALPHABET)
+    with torch.no_grad():
+        model.head.weight.copy_(torch.cat([torch.zeros(1, 27), 20 * torch.eye(27)]))
+        model.head.bias.copy_(torch.tensor([5.0, *[0.0] * 27]))
+    return model
+
+
+def held(model: torch.nn.Module) -> Stock:
+    return Stock(model, [Line(tiny_bundle.paint(t), t, t) for t in TEXTS], 1, 0.0, 0)
+
+
+def test_a_model_that_reads_well_gets_good_marks(tiny: ModuleType) -> None:
+    model = perfect(tiny)
+    marks = mark(model, held(model))
+    assert (marks.cer, marks.wer, marks.exact) == (0.0, 0.0, 1.0)
+    assert marks.loss < 1
+
+
+def test_an_untrained_model_gets_bad_marks(tiny: ModuleType) -> None:
+    model = tiny.Tiny(tiny_bundle.ALPHABET)
+    assert mark(model, held(model)).exact == 0.0
+
+
+def test_nothing_held_means_no_marks(tiny: ModuleType) -> None:
+    model = perfect(tiny)
+    assert mark(model, Stock(model, [], 1, 0.0, 0)) is None
+
+
+def test_only_what_was_learned_is_kept_and_put_back(tiny: ModuleType, tmp_path: Path) -> None:
+    model = perfect(tiny)
+    assert set(learned(model)) == {"head.weight", "head.bias"}
+    torch.save({"model": learned(model), "alphabet": list(model.alphabet)}, tmp_path / "state.pt")
+    fresh = tiny.Tiny(tiny_bundle.ALPHABET)
+    restore(fresh, load(tmp_path / "state.pt"))
+    features = featured(model, tiny_bundle.paint("cab"))[None]
+    assert torch.equal(fresh.eval()(features)[0], model.eval()(features)[0])
+
+
+def test_a_checkpoint_with_another_alphabet_is_refused(tiny: ModuleType) -> None:
+    model = perfect(tiny)
+    with pytest.raises(Damaged, match="alphabet"):
+        restore(tiny.Tiny(("a", "b")), {"model": learned(model), "alphabet": list(model.alphabet)})
+
+
+def test_a_checkpoint_that_carries_code_is_refused(tmp_path: Path) -> None:
+    torch.save({"model": Ended("done")}, tmp_path / "state.pt")
+    with pytest.raises(Exception, match=r"[Ww]eights.only"):
+        load(tmp_path / "state.pt")
+
+
+def test_fp32_recipes_are_never_rounded() -> None:
+    with autocast(torch.device("cpu"), Hyper(precision="fp32")):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype is torch.float32
+
+
+def test_a_snapshot_is_listed_with_its_digest_and_its_sides() -> None:
+    members = tuple(
+        Member(f"corr_{i}", "img", f"doc_{i}", 0, (), "text", split)
+        for i, split in enumerate([Split.TRAIN, Split.TRAIN, Split.HOLDOUT])
+    )
+    listed = dataset(Snapshot("ab" * 32, Task.OCR, members))
+    assert listed.digest == "ab" * 16
+    assert listed.profile == '{"corrections": 3, "groups": 3, "train": 2, "holdout": 1}'
+
+
+def test_numbers_are_found_however_deep() -> None:
+    scores = {"golden": {"cer": {"champion": 0.1, "candidate": None}, "lines": 3}, "note": "x"}
+    assert numbers(scores) == {"golden/cer/champion": 0.1, "golden/lines": 3.0}
+
+
+def test_progress_is_told_with_the_time_left() -> None:
+    progress = {
+        "epoch": 2,
+        "epochs": 8,
+        "step": 70,
+        "steps": 400,
+        "loss": 0.1234,
+        "val_cer": 0.05,
+        "eta_s": 95.2,
+    }
+    assert told(progress) == "epoch 2/8  loss 0.123  CER 5.00%  1:35 left"
+
+
+def test_the_learning_curve_is_a_picture() -> None:
+    assert report.curve(HISTORY).startswith(b"\x89PNG")
+
+
+def test_the_best_epoch_is_named() -> None:
+    assert Ended("done", history=HISTORY, best_epoch=1).best["val_cer"] == 0.1
+
+
+def test_the_table_shows_what_changed_and_escapes_what_was_read() -> None:
+    line = np.zeros((10, 40, 3), np.uint8)
+    shown = [report.Sample(line, "corr_1", "holdout", "a<b", "a<c", "a<b")]
+    page = report.table(shown)
+    assert 'class="wrong">a&lt;c (1 wrong)' in page
+    assert 'class="right">a&lt;b' in page
+    assert "<td>-" in report.table([report.Sample(line, "corr_1", "train", "x", None, "x")])
+
+
+def test_nothing_to_learn_from_says_what_to_do() -> None:
+    assert "correct some lines" in nothing_to_learn(0)
+    assert "all 3 corrections are of images that are held out" in nothing_to_learn(3)
+
+
+def test_an_unexpected_error_keeps_its_kind() -> None:
+    assert words(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"

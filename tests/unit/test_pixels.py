@@ -1,0 +1,344 @@
+"""Odd formats come in upright and in colour; broken ones are refused in words that help."""
+
+import io
+import json
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from redpencil.errors import BadImage, BadInput, TooLarge, UnsupportedMedia
+from redpencil.pixels import Preprocessing, crop_line, open_pages, to_tensor, whole
+
+PPOCR = Preprocessing(height=48, channels="bgr", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def gradient(height: int = 40, width: int = 60) -> np.ndarray:
+    """Every pixel differs from its neighbours, so a wrong turn shows."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, (x + y) * 2], axis=2).astype(np.uint8)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    back = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}[orientation]
+    return pixels if back is None else np.array(Image.fromarray(pixels).transpose(back))
+
+
+def encoded(pixels: np.ndarray | Image.Image, form: str = "PNG", **options: object) -> bytes:
+    out = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def opened(data: bytes, media_type: str | None = None, max_pixels: int = 10**6, max_pages: int = 9) -> list:
+    return open_pages(data, media_type, max_pixels, max_pages)
+
+
+def png16(levels: np.ndarray) -> bytes:
+    """A 16-bit PNG, grey or colour, which Pillow cannot write in colour."""
+    height, width = levels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in levels)
+
+    def chunk(name: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+    colour = {2: 0, 3: {3: 2, 4: 6}.get(levels.shape[-1], 0)}[levels.ndim]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_a_lossless_format_comes_back_as_it_was(form: str) -> None:
+    assert np.array_equal(opened(encoded(gradient(), form))[0], gradient())
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "JPEG2000", "AVIF"])
+def test_a_lossy_format_comes_back_nearly_as_it_was(form: str) -> None:
+    page = opened(encoded(gradient(), form, quality=95) if form != "JPEG2000" else encoded(gradient(), form))[
+        0
+    ]
+    assert np.abs(page.astype(int) - gradient()).mean() < 4
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(form: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(form, {})
+    page = opened(encoded(gradient(), form, exif=exif, **lossless))[0]
+    upright = turned(gradient(), orientation)
+    assert page.shape == upright.shape
+    assert np.abs(page.astype(int) - upright).max() <= (6 if form == "JPEG" else 0)
+
+
+def test_sixteen_bits_come_out_as_the_eight_bit_twin() -> None:
+    assert np.array_equal(opened(png16(gradient().astype(int) * 257))[0], gradient())
+    grey = gradient()[:, :, 0]
+    assert np.array_equal(opened(png16(grey.astype(int) * 257))[0][:, :, 1], grey)
+
+
+def test_twelve_bits_in_a_sixteen_bit_file_are_not_left_in_the_dark() -> None:
+    assert opened(png16(np.full((8, 8), 4095)))[0].min() == 255
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_sixteen_bit_tiff_is_scaled_and_turned(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    grey = gradient()[:, :, 2]
+    page = opened(encoded(Image.fromarray(grey.astype(np.uint16) * 257), "TIFF", exif=exif))[0]
+    assert np.array_equal(page[:, :, 0], turned(grey, orientation))
+
+
+def test_a_tiff_that_counts_from_white_is_not_a_negative() -> None:
+    ink = np.array([[0, 65535]], np.uint16)
+    page = opened(encoded(Image.fromarray(ink), "TIFF", tiffinfo={262: 0}))[0]
+    assert page[0, :, 0].tolist() == [255, 0]
+
+
+def test_sixteen_bit_alpha_is_laid_on_white() -> None:
+    clear = np.zeros((8, 8, 4), int)
+    assert opened(png16(clear))[0].min() == 255
+
+
+def test_floats_and_long_integers_are_scaled() -> None:
+    ramp = np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)
+    for image in (Image.fromarray(ramp), Image.fromarray((ramp * 65535).astype(np.int32))):
+        page = opened(encoded(image, "TIFF"))[0]
+        assert (page.min(), page.max()) == (0, 255)
+
+
+def test_alpha_is_laid_on_white() -> None:
+    ink = np.zeros((10, 10, 4), np.uint8)
+    ink[2, 2, 3] = 255
+    for mode in ("RGBA", "LA", "PA"):
+        page = opened(encoded(Image.fromarray(ink).convert(mode), "TIFF" if mode == "PA" else "PNG"))[0]
+        assert page[0, 0].tolist() == [255] * 3
+        assert page[2, 2].tolist() == [0] * 3
+
+
+def test_a_palette_with_a_transparent_colour_is_laid_on_white() -> None:
+    image = Image.new("P", (6, 4), 1)
+    image.putpalette([0, 0, 0, 10, 20, 30])
+    assert opened(encoded(image))[0][0, 0].tolist() == [10, 20, 30]
+    assert opened(encoded(image, transparency=1))[0][0, 0].tolist() == [255] * 3
+    assert opened(encoded(image, "GIF"))[0][0, 0].tolist() == [10, 20, 30]
+
+
+def test_one_bit_and_cmyk_are_read() -> None:
+    assert opened(encoded(Image.new("1", (9, 9), 1)))[0].min() == 255
+    for form in ("JPEG", "TIFF"):
+        page = opened(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), form))[0]
+        assert np.abs(page[4, 4].astype(int) - [255, 0, 0]).max() < 6
+
+
+def test_every_page_of_a_tiff_is_read_and_too_many_are_refused() -> None:
+    frames = [Image.new("RGB", (20 + i, 10), (i, 0, 0)) for i in range(3)]
+    data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    assert [p.shape for p in opened(data)] == [(10, 20, 3), (10, 21, 3), (10, 22, 3)]
+    assert [int(p[0, 0, 0]) for p in opened(data)] == [0, 1, 2]
+    with pytest.raises(TooLarge, match="3 pages, at most 2"):
+        opened(data, max_pages=2)
+
+
+def test_every_page_of_a_sixteen_bit_tiff_is_its_own() -> None:
+    frames = [Image.fromarray(np.full((4, 5), v, np.uint16)) for v in (65535, 32768)]
+    data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    assert [int(p[0, 0, 0]) for p in opened(data)] == [255, 128]
+
+
+def test_pages_of_a_pdf_are_rendered_at_200_dpi_within_the_cap() -> None:
+    frames = [Image.new("RGB", (100, 50), c) for c in ("white", "black")]
+    data = encoded(frames[0], "PDF", save_all=True, append_images=frames[1:], resolution=100)
+    pages = opened(data, "application/pdf")
+    assert [p.shape for p in pages] == [(100, 200, 3)] * 2
+    assert (pages[0].min(), pages[1].max()) == (255, 0)
+    small = opened(data, max_pixels=800)
+    assert all(p.shape[0] * p.shape[1] <= 900 for p in small)
+    with pytest.raises(TooLarge, match="2 pages, at most 1"):
+        opened(data, max_pages=1)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PDF"])
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.9])
+def test_a_truncated_file_is_a_bad_image(form: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    data = encoded(noise, form)
+    with pytest.raises(BadImage, match=r"cut short|recognised"):
+        opened(data[: int(len(data) * kept)])
+
+
+def test_a_damaged_png_is_a_bad_image() -> None:
+    data = bytearray(encoded(gradient()))
+    data[len(data) // 2] ^= 0x55
+    with pytest.raises(BadImage, match="damaged"):
+        opened(bytes(data))
+
+
+def test_nothing_and_nonsense_are_bad_images() -> None:
+    with pytest.raises(BadImage, match="empty"):
+        opened(b"")
+    with pytest.raises(BadImage, match="PNG, TIFF"):
+        opened(b"hello, is this an image?" * 9)
+
+
+@pytest.mark.parametrize("media_type", ["text/html", "video/mp4", "image/svg+xml", "image/heic"])
+def test_a_declared_type_that_is_no_readable_image_is_refused(media_type: str) -> None:
+    with pytest.raises(UnsupportedMedia, match=r"PNG.*PDF are read"):
+        opened(encoded(gradient()), media_type)
+
+
+@pytest.mark.parametrize("media_type", [None, "", "image/jpeg", "IMAGE/PNG; q=1", "application/octet-stream"])
+def test_otherwise_the_bytes_decide(media_type: str | None) -> None:
+    assert np.array_equal(opened(encoded(gradient()), media_type)[0], gradient())
+
+
+@pytest.mark.parametrize(
+    "data", [b"\0\0\0\x18ftypheic" + b"\0" * 99, b"<svg xmlns='x'></svg>", b"%!PS-Adobe-3.0"]
+)
+def test_recognised_formats_that_are_not_read_are_named(data: bytes) -> None:
+    with pytest.raises(UnsupportedMedia, match=r"HEIC|SVG|PostScript"):
+        opened(data)
+
+
+def test_a_decompression_bomb_is_refused_by_its_header() -> None:
+    bomb = bytearray(encoded(Image.new("1", (8, 8))))
+    bomb[16:24] = struct.pack(">II", 200_000, 200_000)
+    bomb[29:33] = struct.pack(">I", zlib.crc32(bytes(bomb[12:29])))
+    with pytest.raises(TooLarge):
+        opened(bytes(bomb))
+    with pytest.raises(TooLarge, match="60 x 40 = 2,400 pixels, at most 2,399"):
+        opened(encoded(gradient()), max_pixels=2399)
+
+
+def test_many_large_pages_together_are_refused() -> None:
+    frames = [Image.new("1", (100, 100))] * 5
+    data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
+    with pytest.raises(TooLarge, match="together"):
+        opened(data, max_pixels=10_000)
+
+
+# --- lines --------------------------------------------------------------------------------------
+
+
+def test_the_whole_page_is_the_line() -> None:
+    page = gradient()
+    assert np.array_equal(crop_line(page, whole(page)), page)
+
+
+def test_an_upright_box_is_cut_exactly() -> None:
+    page = gradient()
+    assert np.array_equal(crop_line(page, ((5, 7), (25, 7), (25, 19), (5, 19))), page[7:19, 5:25])
+
+
+def test_a_box_over_the_edge_keeps_what_is_there() -> None:
+    page = gradient()
+    assert np.array_equal(crop_line(page, ((-5, -7), (25, -7), (25, 19), (-5, 19))), page[:19, :25])
+    assert crop_line(page, ((59.9, 0), (70, 0), (70, 5), (59.9, 5))).shape == (5, 1, 3)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_line_that_stands_otherwise_comes_out_upright(turns: int) -> None:
+    page = gradient()
+    height, width = page.shape[:2]
+    corners = [(0, 0), (width, 0), (width, height), (0, height)]
+    turned = corners[turns:] + corners[:turns]
+    upright = np.rot90(page, turns)
+    line = crop_line(page, tuple(turned))
+    assert line.shape == upright.shape
+    assert np.abs(line.astype(int) - upright)[2:-2, 2:-2].max() <= 8
+
+
+def test_a_slanted_line_is_deskewed() -> None:
+    page = np.full((200, 300, 3), 255, np.uint8)
+    for x in range(50, 250):
+        page[100 + (x - 50) // 4, x] = 0
+    line = crop_line(page, ((52, 90), (252, 140), (247, 160), (47, 110)))
+    dark = (line.min(axis=2) < 128).nonzero()[0]
+    assert dark.max() - dark.min() <= 2
+
+
+def test_a_line_longer_than_can_be_warped_is_still_cut() -> None:
+    page = np.zeros((12, 40_000, 3), np.uint8)
+    page[:, 30_000:] = 200
+    line = crop_line(page, ((0, 0), (40_000, 2), (40_000, 12), (0, 10)))
+    assert line.shape[1] > 50 * line.shape[0]
+    assert line[0, 0, 0] == 0
+    assert line[0, -100, 0] == 200
+
+
+def test_a_huge_polygon_around_the_page_is_bounded() -> None:
+    far = ((-1e6, -1e6), (1e6, -1e6 + 9), (1e6, 1e6), (-1e6, 1e6))
+    assert crop_line(gradient(), far).shape == gradient().shape
+
+
+def test_corners_given_the_other_way_round_do_not_mirror_the_line() -> None:
+    page = gradient()
+    assert np.array_equal(crop_line(page, ((5, 7), (5, 19), (25, 19), (25, 7))), page[7:19, 5:25])
+
+
+@pytest.mark.parametrize(
+    "polygon",
+    [
+        ((5, 5),) * 4,
+        ((0, 0), (5, 5), (9, 9), (3, 3)),
+        ((0, 0), (5, 0), (5, 5)),
+        ((90, 0), (99, 0), (99, 9), (90, 9)),
+        ((0, 0), (float("nan"), 0), (5, 5), (0, 5)),
+    ],
+)
+def test_a_polygon_without_four_corners_on_the_page_is_refused(polygon: tuple) -> None:
+    with pytest.raises(BadInput):
+        crop_line(gradient(), polygon)
+
+
+# --- tensors ------------------------------------------------------------------------------------
+
+
+def test_a_tensor_has_the_declared_height_and_channel_order() -> None:
+    red = np.zeros((24, 100, 3), np.uint8)
+    red[:, :, 0] = 255
+    tensor = to_tensor(red, PPOCR)
+    assert tensor.shape == (3, 48, 200)
+    assert tensor.dtype == np.float32
+    assert tensor[:, 5, 5].tolist() == [-1, -1, 1]
+
+
+def test_widths_are_scaled_padded_and_capped() -> None:
+    line = np.zeros((48, 100, 3), np.uint8)
+    odd = Preprocessing(
+        32,
+        "gray",
+        (0.0,),
+        (1.0,),
+        width_scale=0.5,
+        width_multiple=8,
+        min_width=48,
+        max_width=96,
+        pad_value=7.0,
+    )
+    assert to_tensor(line, odd).shape == (1, 32, 48)
+    assert to_tensor(line, odd)[0, 0, 33:].tolist() == [0.0] + [7.0] * 14
+    assert to_tensor(np.zeros((10, 4000, 3), np.uint8), odd).shape == (1, 32, 96)
+    assert to_tensor(np.zeros((4000, 1, 3), np.uint8), PPOCR).shape == (3, 48, 16)
+
+
+def test_much_larger_lines_are_averaged_and_not_sampled() -> None:
+    grain = np.random.default_rng(0).integers(0, 255, (480, 960, 3), np.uint8)
+    assert to_tensor(grain, PPOCR).std() < 0.1
+
+
+def test_preprocessing_survives_json() -> None:
+    assert Preprocessing.from_dict(json.loads(json.dumps(PPOCR.to_dict()))) == PPOCR
+
+
+def test_contradictory_preprocessing_is_refused() -> None:
+    with pytest.raises(BadInput, match="one mean"):
+        Preprocessing(48, "gray", (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(BadInput, match="positive"):
+        Preprocessing(0, "gray", (0.5,), (0.5,))

@@ -1,0 +1,146 @@
+"""Transitions of what is served: one row, one ledger entry, aliases that follow."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from service_house import MODEL, World
+
+from redpencil.errors import Conflict, NotFound, NotReady, Refused
+from redpencil.registry import Registry
+from redpencil.types import Outcome
+from services import promote
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.store.close()
+
+
+def actions(world: World) -> list[str]:
+    return [e.action for e in promote.entries(world.store, MODEL)][::-1]
+
+
+def settle(world: World) -> None:
+    promote.settle(world.store, cast(Registry, world.registry), MODEL)
+
+
+def test_a_promotion_keeps_the_old_champion_as_previous(world: World) -> None:
+    world.version("1")
+    world.version("2")
+    promote.promote(world.store, MODEL, "1", "ada", "first")
+    state = promote.promote(world.store, MODEL, "2", "ada", "better")
+    assert (state.champion, state.previous, state.revision) == ("2", "1", 2)
+    entry = world.store.ledger.list(MODEL)[0]
+    assert (entry.who, entry.from_version, entry.to_version, entry.why) == ("ada", "1", "2", "better")
+    assert entry.detail["verdict"] == "passed"
+
+
+def test_promoting_the_champion_changes_nothing(world: World) -> None:
+    world.version("1")
+    promote.promote(world.store, MODEL, "1", "ada", "first")
+    assert promote.promote(world.store, MODEL, "1", "ada", "again").revision == 1
+    assert len(world.store.ledger.list(MODEL)) == 1
+
+
+def test_a_rollback_swaps_champion_and_previous(world: World) -> None:
+    for version in ("1", "2"):
+        world.version(version)
+        promote.promote(world.store, MODEL, version, "ada", "")
+    state = promote.rollback(world.store, MODEL, "bo", "it reads worse")
+    assert (state.champion, state.previous) == ("1", "2")
+    assert world.store.ledger.list(MODEL)[0].to_version == "1"
+
+
+def test_there_is_no_rollback_without_a_previous(world: World) -> None:
+    world.version("1")
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    with pytest.raises(Conflict, match="no previous"):
+        promote.rollback(world.store, MODEL, "bo", "")
+
+
+def test_only_a_passed_version_is_admitted(world: World) -> None:
+    world.version("1")
+    world.version("2", Outcome.FAILED, "golden set worse by 20 %")
+    world.version("3", Outcome.INCONCLUSIVE, "too few lines")
+    world.version("4", None)
+    assert promote.admit(world.store, MODEL, "1") is not None
+    assert promote.admit(world.store, MODEL, "4") is None
+    for version, words in (("2", "golden set worse"), ("3", "too few lines")):
+        with pytest.raises(Refused, match=words):
+            promote.admit(world.store, MODEL, version)
+    with pytest.raises(NotFound):
+        promote.admit(world.store, MODEL, "9")
+
+
+def test_aliases_are_owed_until_they_have_moved(world: World) -> None:
+    world.version("1")
+    world.version("2")
+    assert not promote.owed(world.store, MODEL)
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    promote.promote(world.store, MODEL, "2", "ada", "")
+    assert promote.owed(world.store, MODEL)
+    settle(world)
+    assert not promote.owed(world.store, MODEL)
+    assert world.registry.aliases == {(MODEL, "champion"): "2", (MODEL, "previous"): "1"}
+    assert actions(world) == ["promote", "promote", "aliases"]
+
+
+def test_the_debt_stays_while_mlflow_is_down(world: World) -> None:
+    world.version("1")
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    world.registry.down = True
+    with pytest.raises(NotReady):
+        settle(world)
+    assert promote.owed(world.store, MODEL)
+
+
+def test_a_change_in_between_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody rolls back while aliases are being moved: the last word of the database wins."""
+    world.version("1")
+    world.version("2")
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    promote.promote(world.store, MODEL, "2", "ada", "")
+    set_alias, once = world.registry.set_alias, iter([True])
+
+    def slow(model: str, alias: str, version: str) -> None:
+        if next(once, False):
+            promote.rollback(world.store, MODEL, "bo", "now")
+        set_alias(model, alias, version)
+
+    monkeypatch.setattr(world.registry, "set_alias", slow)
+    settle(world)
+    assert world.registry.aliases[MODEL, "champion"] == "1"
+    assert not promote.owed(world.store, MODEL)
+
+
+def test_a_change_after_the_aliases_moved_is_still_owed(world: World) -> None:
+    world.version("1")
+    world.version("2")
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    promote.promote(world.store, MODEL, "2", "ada", "")
+    late = promote.entry(MODEL, "aliases", "redpencil", "", None, "1", aliases="moved", revision=1)
+    world.store.ledger.append(late)  # entered by a slower one, about an older revision
+    assert promote.owed(world.store, MODEL)
+
+
+def test_a_refusal_is_entered_once(world: World) -> None:
+    world.version("2", Outcome.FAILED, "worse")
+    for _ in range(3):
+        promote.refuse(world.store, MODEL, "2", "mlflow", "worse")
+    assert actions(world) == ["refuse"]
+
+
+def test_the_challengers_alias_goes_when_it_has_won(world: World) -> None:
+    world.version("1")
+    world.version("2")
+    promote.promote(world.store, MODEL, "1", "ada", "")
+    world.registry.aliases[MODEL, "challenger"] = "2"
+    settle(world)
+    assert world.registry.aliases[MODEL, "challenger"] == "2"
+    promote.promote(world.store, MODEL, "2", "ada", "")
+    settle(world)
+    assert (MODEL, "challenger") not in world.registry.aliases

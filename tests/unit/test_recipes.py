@@ -1,0 +1,119 @@
+"""What every recipe promises the loop, on small models and in seconds."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from redpencil.errors import BadInput, NotFound
+from training import data, recipe
+from training.data import Batches, Line
+from training.recipe import Hyper
+from training.recipes import crnn
+
+torch.set_num_threads(1)  # small models only wait for each other on several
+
+WORDS = ("abc", "cab", "bca", "acb", "bac", "cba")
+
+
+def lines(count: int) -> list[Line]:
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(count):
+        image = rng.integers(0, 255, (32, int(rng.integers(24, 40)), 3), dtype=np.uint8)
+        made.append(Line(image, WORDS[i % len(WORDS)], f"c{i}", f"g{i // 4}"))
+    return made
+
+
+def hyper(**changed: float) -> Hyper:
+    return replace(crnn.RECIPE.defaults, batch=4, report_every=3, **changed)
+
+
+@pytest.fixture(scope="module")
+def model() -> crnn.CRNN:
+    torch.manual_seed(0)
+    return crnn.build(None, WORDS).eval()
+
+
+def test_recipes_are_found_by_name() -> None:
+    assert {"crnn", "ppocr"} <= set(recipe.names())
+    assert recipe.find("crnn").name == "crnn"
+    with pytest.raises(NotFound, match="crnn"):
+        recipe.find("no-such-recipe")
+
+
+def test_training_parameters_are_checked() -> None:
+    assert Hyper().updated({"lr": "0.01", "steps": 7}) == replace(Hyper(), lr=0.01, steps=7)
+    with pytest.raises(BadInput, match="known are"):
+        Hyper().updated({"learning_rate": 1})
+    with pytest.raises(BadInput, match="steps must be int"):
+        Hyper().updated({"steps": "many"})
+
+
+def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) -> None:
+    narrow, wide = torch.randn(1, 3, 32, 61), torch.randn(1, 3, 32, 90)
+    alone, (length,) = model(narrow)
+    beside, lengths = model(torch.cat([F.pad(narrow, (0, 29)), wide]), torch.tensor([61, 90]))
+    assert int(lengths[0]) == int(length)
+    torch.testing.assert_close(beside[0, : int(length)], alone[0], atol=1e-5, rtol=1e-4)
+
+
+def test_an_epoch_is_the_same_after_a_restart(model: crnn.CRNN) -> None:
+    first, again = (list(Batches(model, lines(10), [], hyper()).epoch(2)) for _ in range(2))
+    assert len(first) == 3
+    for a, b in zip(first, again, strict=True):
+        assert torch.equal(a.features, b.features)
+        assert torch.equal(a.targets, b.targets)
+
+
+def test_every_pass_meets_every_line_once(model: crnn.CRNN) -> None:
+    stock = data.Stock(model, lines(10), 0, 1.0, 0)
+    drawn = [draw for start in range(0, 30, 6) for draw in stock.draws(start, 6)]
+    assert sorted(drawn) == [(i, turn) for i in range(10) for turn in range(3)]
+
+
+def test_workers_share_the_lines_and_take_equally_many_steps(model: crnn.CRNN) -> None:
+    shares = [Batches(model, lines(10), [], hyper(), rank, 3) for rank in range(3)]
+    keys = [line.key for s in shares for line in s.new.lines]
+    assert sorted(keys) == sorted(line.key for line in lines(10))
+    assert {len(list(s.epoch(0))) for s in shares} == {3}
+
+
+def test_whole_groups_validate_and_few_lines_all_learn() -> None:
+    learn, validate = data.set_aside(lines(100), 0.1)
+    assert not {x.group for x in learn} & {x.group for x in validate}
+    assert 8 <= len(validate) <= 12
+    few = lines(12)
+    assert data.set_aside(few, 0.1) == (few, [])
+
+
+def test_empty_lines_and_lines_too_narrow_for_their_text_have_a_finite_loss(model: crnn.CRNN) -> None:
+    logits, lengths = model(torch.randn(2, 3, 32, 16), torch.tensor([16, 16]))
+    loss = model.loss(logits, torch.tensor([1, 2, 3, 1, 2, 3, 3, 3, 3]), torch.tensor([0, 9]), lengths, 0.1)
+    assert torch.isfinite(loss)
+
+
+def test_smoothing_punishes_certainty() -> None:
+    sure = torch.full((1, 4, 3), -20.0)
+    sure[..., 1] = 20.0
+    model = crnn.build(None, ["ab"])
+    given = (torch.tensor([1]), torch.tensor([1]), torch.tensor([4]))
+    assert model.loss(sure, *given, 0.1) > model.loss(sure, *given, 0.0) + 1
+
+
+def test_a_loss_falls_within_a_few_steps() -> None:
+    torch.manual_seed(0)
+    model = crnn.build(None, WORDS).train()
+    batch = next(Batches(model, lines(4), [], hyper()).epoch(0))
+    optimiser = torch.optim.AdamW(model.parameters(), 2e-3)
+    losses = []
+    for _ in range(5):
+        logits, lengths = model(batch.features, batch.widths)
+        loss = model.loss(logits, batch.targets, batch.target_lengths, lengths, 0.0)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0] * 0.9

@@ -1,0 +1,74 @@
+"""Learning rate, score and patience."""
+
+from itertools import pairwise
+from math import inf
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from training.schedule import Patience, rate, score
+
+
+@given(st.integers(1, 3000), st.floats(0, 1))
+def test_the_rate_stays_within_its_bounds(total: int, warmup: float) -> None:
+    assert all(0 < rate(step, total, warmup) <= 1 for step in range(total))
+
+
+@given(st.integers(20, 1000), st.floats(0, 0.5))
+def test_the_rate_rises_during_warm_up_and_falls_after(total: int, warmup: float) -> None:
+    rates = [rate(step, total, warmup) for step in range(total)]
+    top = rates.index(max(rates))
+    assert top <= max(1, round(total * warmup))
+    assert all(a <= b for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b for a, b in pairwise(rates[top:]))
+
+
+def test_the_rate_warms_up_linearly_and_ends_near_nothing() -> None:
+    rates = [rate(step, 100, 0.1) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    assert rates[54] == pytest.approx(0.5, abs=0.02)
+    assert rates[-1] < 0.001
+
+
+def test_a_lower_cer_wins_whatever_the_loss() -> None:
+    assert score(loss=9.0, cer=0.0100) < score(loss=0.1, cer=0.0101)
+
+
+def test_between_equal_cers_the_loss_decides() -> None:
+    assert score(loss=0.1, cer=0.0) < score(loss=0.2, cer=0.0)
+
+
+def test_without_validation_the_loss_is_the_score() -> None:
+    assert score(loss=0.3) == 0.3
+
+
+def test_patience_is_spent_after_so_many_epochs_without_a_better_one() -> None:
+    patience = Patience(limit=2)
+    assert [patience.saw(e, s) for e, s in enumerate([3.0, 2.0, 2.0, 1.9, 5.0])] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert not patience.spent
+    assert not patience.saw(5, 1.95)
+    assert patience.spent
+    assert (patience.best, patience.best_epoch) == (1.9, 3)
+
+
+def test_no_limit_means_endless_patience() -> None:
+    patience = Patience(limit=0)
+    for epoch in range(50):
+        patience.saw(epoch, 1.0)
+    assert not patience.spent
+
+
+def test_patience_survives_a_restart() -> None:
+    before, after = Patience(3), Patience(3)
+    before.saw(1, 0.5)
+    before.saw(2, 0.6)
+    after.restore(before.state())
+    assert after == before
+    assert Patience(3).best == inf

@@ -1,0 +1,240 @@
+"""Runs start one at a time, are watched, resumed, given up or stopped; none is forgotten."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from service_house import MODEL, World
+
+from redpencil.errors import BadInput
+from redpencil.settings import Settings
+from redpencil.types import Run, RunState
+from services import leash, scheduler
+from services.schedule import Schedule, queue
+from services.scheduler import Scheduler
+
+SLEEP = "import time; time.sleep(60)"
+CRASH = "import sys; sys.exit('out of memory')"
+
+
+class Watched:
+    """A scheduler whose runs are small programs; `code` is what the next ones do."""
+
+    def __init__(self, world: World, code: str = SLEEP) -> None:
+        self.world, self.store, self.code = world, world.store, code
+        self.started: list[str] = []
+        self.scheduler = Scheduler(world.store, world.settings, (MODEL,), self.start)
+
+    def start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
+        self.started.append(command[-1])
+        return leash.start([sys.executable, "-c", self.code, command[-1]], log)
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.scheduler.tick()
+
+    def until(self, done: Callable[[], bool], timeout_s: float = 20.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not done():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            self.tick()
+
+    def queue(self) -> str:
+        return queue(self.store, MODEL, "ppocr", "api").id
+
+    def run(self, id: str) -> Run:
+        return self.store.runs.get(id)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.store.close()
+
+
+@pytest.fixture
+def watched(world: World) -> Iterator[Watched]:
+    watched = Watched(world)
+    yield watched
+    watched.scheduler.stop()
+
+
+def correct(world: World, count: int = 1) -> None:
+    client = world.client()
+    for n in range(count):
+        made = world.prediction(f"line {chr(97 + n)}")
+        client.post("/v1/corrections", json={"prediction_id": made.id, "text": "x"})
+
+
+def test_one_run_at_a_time_the_oldest_first(watched: Watched) -> None:
+    first, second = watched.queue(), watched.queue()
+    watched.tick(3)
+    assert watched.started == [first]
+    assert (watched.run(first).state, watched.run(second).state) == (RunState.RUNNING, RunState.QUEUED)
+    assert psutil.pid_exists(watched.run(first).pid or 0)
+
+
+def test_a_run_that_ends_well_makes_room_for_the_next(watched: Watched) -> None:
+    first, second = watched.queue(), watched.queue()
+    watched.tick()
+    watched.store.runs.update(first, state=RunState.SUCCEEDED, pid=None)
+    watched.until(lambda: watched.started == [first, second])
+
+
+def test_an_interrupted_run_is_resumed_until_it_is_given_up(watched: Watched) -> None:
+    watched.code = CRASH
+    id = watched.queue()
+    watched.until(lambda: watched.run(id).state is RunState.FAILED)
+    assert watched.started == [id] * 3
+    assert "3 times" in (watched.run(id).error or "")
+    assert "out of memory" in (watched.run(id).error or "")
+
+
+def test_a_killed_process_is_resumed(watched: Watched) -> None:
+    id = watched.queue()
+    watched.tick()
+    os.kill(watched.run(id).pid or 0, signal.SIGKILL)
+    watched.until(lambda: len(watched.started) == 2)
+    assert (watched.run(id).state, watched.run(id).attempts) == (RunState.RUNNING, 2)
+
+
+def test_after_a_restart_a_dead_run_is_resumed(watched: Watched) -> None:
+    id = watched.queue()
+    claimed = watched.store.runs.claim_next(MODEL)
+    assert claimed is not None
+    watched.store.runs.update(id, pid=2**22 - 1)  # nobody has this number
+    watched.tick()
+    assert watched.started == [id]
+
+
+def test_a_stranger_with_the_same_number_is_not_the_run(watched: Watched) -> None:
+    id = watched.queue()
+    watched.store.runs.claim_next(MODEL)
+    watched.store.runs.update(id, pid=os.getpid())  # alive, but somebody else
+    watched.tick()
+    assert watched.started == [id]
+
+
+def test_after_a_restart_a_living_run_is_not_started_twice(world: World, watched: Watched) -> None:
+    id = watched.queue()
+    watched.tick()
+    other = Watched(world)
+    other.tick(2)
+    assert other.started == []
+    other.store.runs.cancel(id)
+    watched.scheduler._processes.clear()
+
+
+def test_a_planned_stop_is_no_failed_try(world: World, watched: Watched) -> None:
+    id = watched.queue()
+    watched.tick()
+    pid = watched.run(id).pid or 0
+    watched.scheduler.stop()
+    assert not psutil.pid_exists(pid)
+    assert (watched.run(id).state, watched.run(id).attempts) == (RunState.RUNNING, 0)
+    other = Watched(world)
+    other.tick()
+    assert other.started == [id]
+    assert other.run(id).attempts == 1
+    other.scheduler.stop()
+
+
+def test_a_waiting_run_is_cancelled_at_once(watched: Watched) -> None:
+    first, second = watched.queue(), watched.queue()
+    watched.tick()
+    assert watched.store.runs.cancel(second).state is RunState.CANCELLED
+    assert watched.started == [first]
+
+
+def test_who_does_not_listen_is_terminated_and_then_killed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "ASKED_S", 0.2)
+    watched.code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    id = watched.queue()
+    watched.tick()
+    pid = watched.run(id).pid or 0
+    time.sleep(0.3)
+    watched.store.runs.cancel(id)
+    watched.until(lambda: watched.run(id).state is RunState.CANCELLED)
+    assert not psutil.pid_exists(pid)
+    assert watched.started == [id]
+
+
+def test_runs_end_with_the_services(tmp_path: Path) -> None:
+    """kill -9 of the parent: the kernel ends the child."""
+    code = (
+        "import sys, pathlib; from services import leash;"
+        f"sleep = [sys.executable, '-c', {SLEEP!r}];"
+        "print(leash.start(sleep, pathlib.Path(sys.argv[1])).pid, flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "child.log")]
+    parent = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.5)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_so_many_new_corrections_start_a_run(world: World) -> None:
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
+    correct(world)
+    assert schedule.due(MODEL) is None
+    correct(world)
+    run = schedule.due(MODEL)
+    assert run is not None
+    assert (run.trigger, run.recipe) == ("corrections", "ppocr")
+    assert schedule.due(MODEL) is None  # one is waiting
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED)
+    assert schedule.due(MODEL) is None  # nothing new since
+    correct(world, 2)
+    assert schedule.due(MODEL) is not None
+
+
+def test_a_cron_expression_starts_runs(world: World) -> None:
+    now = [time.time()]
+    settings = Settings(home=world.settings.home, retrain_cron="0 * * * *")
+    schedule = Schedule(world.store, settings, lambda: now[0])
+    correct(world)
+    assert schedule.due(MODEL) is None
+    assert schedule.next_at(MODEL) == pytest.approx(now[0], abs=3601)
+    now[0] += 3601
+    run = schedule.due(MODEL)
+    assert run is not None
+    assert run.trigger == "cron"
+
+
+def test_cron_skips_where_there_is_nothing_new(world: World) -> None:
+    now = [time.time()]
+    settings = Settings(home=world.settings.home, retrain_cron="* * * * *")
+    schedule = Schedule(world.store, settings, lambda: now[0])
+    now[0] += 61
+    assert schedule.due(MODEL) is None
+    assert "no new corrections" in schedule.skipped[MODEL]
+    assert (schedule.next_at(MODEL) or 0) > now[0]
+
+
+def test_without_a_schedule_nothing_starts(world: World) -> None:
+    correct(world, 3)
+    assert Schedule(world.store, Settings(home=world.settings.home)).due(MODEL) is None
+
+
+def test_a_wrong_cron_expression_is_said_at_the_start(world: World) -> None:
+    settings: Any = Settings(home=world.settings.home, retrain_cron="every tuesday")
+    with pytest.raises(BadInput, match="every tuesday"):
+        Schedule(world.store, settings)

@@ -1,0 +1,87 @@
+"""The store on SQLite: all that it promises everywhere, and what is particular to a file."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.register_assert_rewrite("store_stories")
+
+from sqlalchemy import event  # noqa: E402
+from store_parts import image, prediction  # noqa: E402
+from store_stories import *  # noqa: E402, F403
+
+from redpencil.errors import BadInput, Damaged, NotReady  # noqa: E402
+from redpencil.store import Store  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("store") / "redpencil.db"
+    Store.open(f"sqlite:///{file}", migrate=True).close()
+    return file
+
+
+@pytest.fixture
+def store(template: Path, tmp_path: Path) -> Iterator[Store]:
+    """A migrated file of its own that does not wait for the disk: no power is cut here."""
+    shutil.copy(template, tmp_path / "redpencil.db")
+    with Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}") as opened:
+        opened.engine.dispose()
+        event.listen(opened.engine, "connect", lambda raw, _: raw.execute("PRAGMA synchronous = OFF"))
+        yield opened
+
+
+@pytest.fixture
+def empty_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'new' / 'redpencil.db'}"
+
+
+def test_every_commit_is_synced_to_disk(template: Path) -> None:
+    with Store.open(f"sqlite:///{template}") as store, store.engine.connect() as connection:
+        settings = [
+            connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        ]
+    assert settings == ["wal", 2, 1, 30_000]
+
+
+def test_a_database_without_tables_says_what_to_do(empty_url: str) -> None:
+    with pytest.raises(NotReady, match="redpencil up"):
+        Store.open(empty_url)
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])
+def test_a_database_that_cannot_do_is_refused_in_words(url: str) -> None:
+    with pytest.raises(BadInput, match=r"SQLite needs a file|only sqlite"):
+        Store.open(url, migrate=True)
+
+
+def test_a_damaged_file_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "redpencil.db").write_bytes(b"this is no database, whatever its name says" * 100)
+    with pytest.raises(Damaged, match="not a database"):
+        Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}", migrate=True)
+
+
+def test_a_path_that_cannot_be_opened_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "redpencil.db").mkdir()
+    with pytest.raises(NotReady, match="unable to open"):
+        Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}", migrate=True)
+
+
+def test_a_full_disk_is_a_clear_error_and_loses_nothing(store: Store) -> None:
+    picture = image("a")
+    kept = prediction(picture)
+    store.predictions.add_many([(picture, kept)])
+    with store.engine.connect() as connection:  # the pool hands this connection out again
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+    with pytest.raises(NotReady, match="full"):
+        store.predictions.add_many(
+            [(picture, prediction(picture, client_key="x" * 10_000)) for _ in range(20)]
+        )
+    assert store.predictions.list() == [kept]
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
+    store.predictions.add_many([(picture, prediction(picture))])
+    assert len(store.predictions.list()) == 2

@@ -1,0 +1,213 @@
+"""A trial reads with what would be served, on the lines that count, and keeps the verdict."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import store_parts
+import tiny_bundle
+
+from redpencil import bundle, snapshot, trial
+from redpencil.blobs import Blobs
+from redpencil.linepack import PackedLine
+from redpencil.settings import Settings
+from redpencil.snapshot import side_of
+from redpencil.store import Store
+from redpencil.types import Correction, ModelVersion, Outcome, Precision, ServingState, Split, Task, Verdict
+
+GOLDEN = [
+    PackedLine(tiny_bundle.paint(text), text) for text in ("old and gold", "the base stays", "as it was")
+]
+
+
+class House:
+    """A store and blobs in which versions of the tiny bundle stand trial."""
+
+    def __init__(self, home: Path) -> None:
+        self.settings = Settings(home=home)
+        home.mkdir(exist_ok=True)
+        self.store = Store.open(self.settings.database, migrate=True)
+        self.blobs = Blobs.open(self.settings.blobs)
+        self.made = 0
+
+    def version(self, name: str, parent: str | None = None, learned: bool = False, **how: object) -> None:
+        folder = self.settings.home / f"made-{name}"
+        tiny_bundle.build(folder, lineage={"name": name}, **how)
+        taken = snapshot.take(self.store, Task.OCR).id if learned else None
+        kept = bundle.put(folder, self.blobs)
+        self.store.versions.add(ModelVersion("ocr", name, kept, time.time(), parent, taken))
+
+    def serve(self, name: str) -> None:
+        now = self.store.serving.get("ocr")
+        entry = store_parts.entry(to_version=name)
+        self.store.serving.change(ServingState("ocr", now.revision + 1, champion=name), entry)
+
+    def correct(self, text: str, side: Split, lines: int = 1) -> list[Correction]:
+        """One page in one document with `lines` equal lines, all corrected."""
+        self.made += 1
+        group = next(g for n in range(99) if side_of(g := f"document {self.made}.{n}") is side)
+        line = tiny_bundle.paint(text)
+        page = cv2.imencode(".png", np.concatenate([line] * lines))[1].tobytes()
+        image = store_parts.image("", group)
+        image = type(image)(self.blobs.put(page), group, "image/png", time.time())
+        self.store.predictions.add_many([(image, store_parts.prediction(image))])
+        height, width = line.shape[:2]
+        tops = [n * height for n in range(lines)]
+        boxes = [((0.0, y), (width, y), (width, y + height), (0.0, y + height)) for y in tops]
+        made = [store_parts.correction(image, text, polygon=box) for box in boxes]
+        self.store.corrections.add_many(made)
+        return made
+
+    def judge(self, name: str, **given: object) -> Verdict:
+        cache = self.settings.home / "bundles"
+        return trial.hold(self.store, self.blobs, "ocr", name, cache, golden=GOLDEN, **given)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    made = House(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+def test_a_first_version_is_judged_on_the_golden_lines_alone(house: House) -> None:
+    house.version("1")
+    verdict = house.judge("1")
+    assert verdict.outcome is Outcome.PASSED
+    assert (verdict.candidate, verdict.champion) == ("1", "")
+    assert verdict.scores["golden"]["cer"] == {"champion": None, "candidate": 0.0, "int8": 0.0, "fp32": 0.0}
+
+
+def test_the_verdict_is_kept(house: House) -> None:
+    house.version("1")
+    assert house.judge("1") == house.store.versions.verdict("ocr", "1")
+
+
+def test_the_champion_itself_has_no_opponent(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    assert house.judge("1").champion == ""
+
+
+def test_a_better_version_fixes_what_the_champion_read_wrong(house: House) -> None:
+    house.version("1", misread={"e": "c"})
+    house.serve("1")
+    held = [c for n in range(12) for c in house.correct(f"every {tiny_bundle.ALPHABET[n]}", Split.HOLDOUT)]
+    learned = house.correct("free", Split.TRAIN, lines=3)
+    house.version("2", parent="1", learned=True)
+    verdict = house.judge("2")
+    assert verdict.outcome is Outcome.PASSED
+    assert verdict.champion == "1"
+    assert verdict.items == {c.id: "fixed" for c in [*held, *learned]}
+    assert verdict.scores["holdout"]["documents"] == 12
+    assert verdict.scores["trained"]["lines"] == 3
+
+
+def test_a_version_that_forgets_does_not_pass(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    house.version("2", misread={"o": "a"})
+    assert house.judge("2").outcome is not Outcome.PASSED
+
+
+def test_what_an_ancestor_learned_is_read_too(house: House) -> None:
+    house.version("1")
+    (first,) = house.correct("first", Split.TRAIN)
+    house.version("2", parent="1", learned=True)
+    house.version("3", parent="2")
+    house.serve("1")
+    assert house.judge("3").items == {first.id: "still_right"}
+
+
+def test_a_revoked_correction_is_no_truth_to_be_judged_by(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    (wrong,) = house.correct("wrong", Split.TRAIN)
+    house.version("2", parent="1", learned=True)
+    house.store.corrections.revoke(wrong.id, "ann", "another line")
+    assert house.judge("2").items == {}
+
+
+def test_corrections_that_nobody_learned_from_do_not_count_as_trained(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    house.version("2", parent="1")
+    house.correct("after", Split.TRAIN)
+    assert house.judge("2").scores["trained"]["lines"] == 0
+
+
+def test_int8_that_reads_worse_leaves_fp32_to_be_served(house: House) -> None:
+    house.version("1", misread_int8={"d": "b"})
+    assert house.judge("1").precision is Precision.FP32
+    assert trial.served_precision(house.store, "ocr", "1") is Precision.FP32
+
+
+def test_the_champion_reads_in_the_precision_in_which_it_is_served(house: House) -> None:
+    house.version("1", misread_int8={"d": "b"})
+    house.judge("1")
+    house.serve("1")
+    house.version("2")
+    assert house.judge("2").scores["golden"]["cer"]["champion"] == 0.0
+
+
+def test_nothing_is_said_of_the_precision_of_a_version_without_verdict(house: House) -> None:
+    house.version("1")
+    assert trial.served_precision(house.store, "ocr", "1") is None
+
+
+def test_of_too_many_lines_the_newest_are_read_and_the_verdict_says_so(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.version("1")
+    house.serve("1")
+    held = house.correct("line", Split.HOLDOUT, lines=5)
+    house.version("2", parent="1")
+    monkeypatch.setattr(trial, "MOST_LINES", 3)
+    verdict = house.judge("2")
+    assert set(verdict.items) == {c.id for c in held[2:]}
+    assert "Of 5 held-out corrected lines the newest 3 were read." in verdict.reasons
+
+
+def test_every_reader_is_timed_on_every_line(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    house.version("2")
+    timed = house.judge("2").scores["latency"]
+    assert all(timed[name] > 0 for name in ("champion", "candidate", "int8", "fp32"))
+
+
+# --- as a command -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setenv("REDPENCIL_HOME", str(house.settings.home))
+    monkeypatch.setattr(trial.linepack, "load", lambda name: GOLDEN)
+    return house
+
+
+def test_the_command_prints_a_page_and_says_passed_by_its_status(
+    command: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.version("1")
+    assert trial.main(["ocr", "1"]) == 0
+    assert capsys.readouterr().out.startswith("# Version 1: passed")
+
+
+def test_the_command_prints_json_and_says_not_passed_by_its_status(
+    command: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command.version("1", misread=dict.fromkeys("adlo", "q"))
+    assert trial.main(["ocr", "1", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["outcome"] == "failed"
+
+
+def test_the_command_says_what_is_wrong_where_nothing_can_be_judged(
+    command: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trial.main(["ocr", "7"]) == 2
+    assert "7" in capsys.readouterr().err

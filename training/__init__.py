@@ -1,0 +1,1 @@
+"""Turns corrections into bundles; torch lives here and nowhere else."""

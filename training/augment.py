@@ -1,0 +1,68 @@
+"""Light changes that leave a line readable: what another scan of the same line might look like."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from redpencil.pixels import Pixels
+
+JPEG = ".jpg"
+
+
+def augment(line: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pixels:
+    """Another look at the same line; each kind of change comes in about half of the calls.
+
+    Nothing is cut off that carries text, nothing is mirrored, and the order never changes.
+    """
+    for change in (_warp, _weight, _blur, _light, _noise, _compress):
+        if rng.random() < 0.5:
+            line = change(line, rng, strength)
+    return line
+
+
+def _warp(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Stretch in width, shear, a small slope, and a little room above or below."""
+    height, width = line.shape[:2]
+    stretch = np.exp(rng.normal(0, 0.08 * strength))
+    shear = rng.normal(0, 0.08 * strength)
+    slope = rng.normal(0, 0.03 * strength) * height / width
+    zoom = 1 - abs(rng.normal(0, 0.06 * strength)) - abs(slope) * width / height * 0.5
+    lift = (1 - zoom) * height * rng.random()
+    turn = np.array(
+        [[stretch, shear, -shear * height / 2], [slope, zoom, lift - slope * width / 2 * rng.random()]]
+    )
+    size = (max(8, round(width * stretch)), height)
+    return cv2.warpAffine(line, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _weight(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Ink a bit bolder or thinner, by a partial erosion or dilation."""
+    kernel = np.ones((2, 2), np.uint8)
+    changed = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(line, kernel)
+    share = rng.uniform(0.2, 0.7) * min(strength, 1.4) * min(1.0, line.shape[0] / 40)
+    return cv2.addWeighted(changed, share, line, 1 - share, 0)
+
+
+def _blur(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    sigma = rng.uniform(0.2, 0.9) * strength * line.shape[0] / 40
+    return cv2.GaussianBlur(line, (0, 0), max(sigma, 0.1))
+
+
+def _light(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Contrast, brightness, and a gentle gradient along the line."""
+    gain = np.exp(rng.normal(0, 0.15 * strength))
+    ramp = np.linspace(-1, 1, line.shape[1])[None, :, None] * rng.normal(0, 10 * strength)
+    lit = (line.astype(np.float32) - 128) * gain + 128 + rng.normal(0, 12 * strength) + ramp
+    return np.clip(lit, 0, 255).astype(np.uint8)
+
+
+def _noise(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    grain = rng.normal(0, rng.uniform(2, 10) * strength, line.shape[:2])[:, :, None]
+    return np.clip(line + grain, 0, 255).astype(np.uint8)
+
+
+def _compress(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    quality = int(np.clip(rng.uniform(40, 90) / strength, 15, 95)) if strength else 95
+    _, data = cv2.imencode(JPEG, line, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)

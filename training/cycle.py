@@ -1,0 +1,243 @@
+"""From corrections to a judged version: snapshot, train, export, register, judge.
+
+Every step leaves something durable and looks for it before it works, so a cycle that was killed
+anywhere goes on from there when it is run again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from redpencil import bundle, trial
+from redpencil.blobs import Blobs
+from redpencil.errors import Conflict, NotReady, RedpencilError
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import ModelVersion, Outcome, Run, RunState, Split, Verdict
+from training import export, report, workers
+from training.follow import bar
+from training.freeze import freeze
+from training.job import Cancelled, Ended, Job, Lines, load, restore
+from training.recipe import LineModel
+from training.temper import temper, unrehearsed
+from training.track import Page, patiently
+
+log = logging.getLogger(__name__)
+
+MLFLOW_PATIENCE_S = 60.0
+CHALLENGER = "challenger"
+ORIGIN = ("origin", "origin_sha256", "licence")
+
+
+def run(run_id: str, settings: Settings) -> Run:
+    """Take a run through all its steps, from wherever it stands; returns it as it ended.
+
+    What goes wrong is written on the run, in words, and raised. A cancelled run raises nothing.
+    """
+    store, blobs = Store.open(settings.database), Blobs.open(settings.blobs)
+    try:
+        now = store.runs.get(run_id)
+        if now.state is RunState.SUCCEEDED:
+            return now
+        if now.state is RunState.CANCELLED:
+            raise Conflict(f"run {run_id} was cancelled; start a new one")
+        return Cycle(store, blobs, settings, now).run()
+    finally:
+        store.close()
+
+
+class Cycle:
+    """One run on its way."""
+
+    def __init__(self, store: Store, blobs: Blobs, settings: Settings, run: Run) -> None:
+        self.store, self.blobs, self.settings, self.id = store, blobs, settings, run.id
+        self.job: Job | None = None
+        self.page: Page | None = None
+        self.started_at = run.started_at or time.time()
+        self.seconds: dict[str, float] = {}
+
+    def run(self) -> Run:
+        fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
+        self.store.runs.update(self.id, started_at=self.started_at, **fresh)
+        try:
+            return self.steps()
+        except Cancelled as error:
+            if self.job:
+                tidy(self.job)
+            return self.end(RunState.CANCELLED, "KILLED", str(error))
+        except SystemExit:  # SIGTERM: a cancelled run is over, any other one will be resumed
+            if self.store.runs.cancel_requested(self.id):
+                self.end(RunState.CANCELLED, "KILLED", "cancelled on request")
+            raise
+        except Exception as error:
+            self.end(RunState.FAILED, "FAILED", words(error))
+            raise
+
+    def steps(self) -> Run:
+        """The whole cycle, from top to bottom."""
+        with self.phase("snapshot"):
+            job = self.job = freeze(self.store, self.store.runs.get(self.id), self.settings)
+        with self.phase("train"):
+            ended = self.train(job)
+        with self.phase("export"):
+            folder = self.export(job)
+        with self.phase("register"):
+            version = patiently(lambda: self.register(job, ended, folder), MLFLOW_PATIENCE_S)
+        with self.phase("judge"):
+            verdict = self.judge(job, version)
+        with self.phase("announce"):
+            patiently(lambda: self.announce(job, version, verdict), MLFLOW_PATIENCE_S)
+        done = self.end(RunState.SUCCEEDED, "FINISHED")
+        tidy(job)
+        return done
+
+    def train(self, job: Job) -> Ended:
+        """Run the loop, unless it has been; leaves best.pt and ended.json."""
+        kept = job.folder / "ended.json"
+        if kept.exists():
+            return Ended(**json.loads(kept.read_text("utf-8")))
+        self.page = Page(job)
+        try:
+            self.store.runs.update(self.id, mlflow_run=self.page.id)
+        except NotReady as error:
+            log.warning("training starts without MLflow and tells it later: %s", error)
+        with bar(self.store, self.id):
+            ended = workers.train(job)
+        if ended.how == "cancelled":
+            raise Cancelled(ended.why)
+        if ended.how == "failed":
+            raise RedpencilError(ended.why)
+        write(kept, json.dumps(asdict(ended)))
+        self.store.runs.update(self.id, progress=final(ended))
+        return ended
+
+    def export(self, job: Job) -> Path:
+        """The bundle of the best checkpoint, in a folder and among the blobs."""
+        folder, beside = job.folder / "bundle", job.folder / "bundle.part"
+        if not folder.exists():
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir()
+            lines = job.lines(self.blobs)
+            model, kept = self.tuned(job, lines)
+            # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
+            shown = [*lines.learn, *lines.rehearse[: len(lines.learn)]]
+            export.to_bundle(model, beside, shown, self.lineage(job) | {"kept": kept})
+            beside.rename(folder)
+        bundle.put(folder, self.blobs)
+        return folder
+
+    def tuned(self, job: Job, lines: Lines) -> tuple[LineModel, float]:
+        """The best checkpoint, and the share of its way from the parent that is kept."""
+        model = job.build(self.blobs, lines)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        restore(model, load(job.folder / workers.BEST))
+        if job.parent is None or not job.hyper.replay:
+            return model, 1.0
+        kept = temper(model, before, unrehearsed(job.hyper))
+        log.info("%s keeps %.0f %% of the way from its parent", self.id, 100 * kept)
+        return model, kept
+
+    def lineage(self, job: Job) -> dict[str, Any]:
+        """Where the bundle comes from; origin and licence of the base go with all its descendants."""
+        own = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
+        own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
+        before = self.parent(job)
+        inherited = bundle.Manifest.load(before).lineage if before else {}
+        return {k: v for k, v in inherited.items() if k in ORIGIN} | own
+
+    def parent(self, job: Job) -> Path | None:
+        """The folder of the bundle that the run goes on from."""
+        return bundle.fetch(job.parent, self.blobs, self.settings.home / "bundles") if job.parent else None
+
+    def register(self, job: Job, ended: Ended, folder: Path) -> str:
+        """The version in MLflow and in the store; the run's page gets curve, table and report."""
+        if job.run.version:
+            return job.run.version
+        page = self.page = self.page or Page(job)
+        self.store.runs.update(self.id, mlflow_run=page.id)
+        name, model, parent = bundle.bundle_id(folder), job.run.model, job.run.params["parent"]
+        shown = report.samples(job, self.blobs, self.parent(job), folder)
+        report.publish(page, ended, shown, name, self.seconds)
+        tags = {"snapshot": job.snapshot.id, "bundle.sha256": name, "recipe": job.run.recipe}
+        tags |= {"parent": parent or "", "precision": bundle.Manifest.load(folder).precision.value}
+        told = f"{job.run.recipe} trained by {self.id} on {len(job.snapshot.side(Split.TRAIN))} corrections"
+        version = page.registry.register(model, folder, tags, page.id, told)
+        # Had it been registered before a machine was lost, that bundle counts, not one exported anew.
+        name = page.registry.tags(model, version)["bundle.sha256"]
+        made = ModelVersion(model, version, name, time.time(), parent, job.snapshot.id, self.id)
+        self.store.versions.add(made)
+        self.store.runs.update(self.id, version=version)
+        return version
+
+    def judge(self, job: Job, version: str) -> Verdict:
+        """The gate's verdict on what would be served."""
+        model, at = job.run.model, self.settings
+        if (known := self.store.versions.verdict(model, version)) is not None:
+            return known
+        limits = {"max_pixels": at.max_pixels, "max_pages": at.max_pages}
+        return trial.hold(self.store, self.blobs, model, version, at.home / "bundles", **limits)
+
+    def announce(self, job: Job, version: str, verdict: Verdict) -> None:
+        """Tell MLflow the verdict; a passing version becomes challenger, unless one is being compared."""
+        page = self.page = self.page or Page(job)
+        model = job.run.model
+        page.registry.log_verdict(model, version, verdict)
+        page.scores(verdict.scores, verdict.judged_at)
+        if verdict.outcome is Outcome.PASSED and self.store.experiments.current(model) is None:
+            page.registry.set_alias(model, CHALLENGER, version)
+
+    def end(self, state: RunState, status: Literal["FINISHED", "FAILED", "KILLED"], why: str = "") -> Run:
+        """Write how the run ended, here and in MLflow; being unable to tell MLflow changes nothing."""
+        if self.page:
+            try:
+                self.page.end(status, why)
+            except RedpencilError as error:
+                log.warning("MLflow does not know that run %s ended: %s", self.id, error)
+        fields = {"state": state, "error": why or None, "finished_at": time.time(), "pid": None}
+        return self.store.runs.update(self.id, **fields)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Say which step the run is in, stop here if it was cancelled, and take the time."""
+        if self.store.runs.cancel_requested(self.id):
+            raise Cancelled("cancelled on request")
+        self.store.runs.update(self.id, phase=name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 2)
+        log.info("%s %s: %.1f s", self.id, name, self.seconds[name])
+
+
+def final(ended: Ended) -> dict[str, Any]:
+    """The progress of a run that has trained: how far it went, and the best that it kept."""
+    last, best = ended.history[-1], ended.best
+    went = {"epoch": last["epoch"], "epochs": last["epoch"], "step": last["step"], "steps": last["step"]}
+    return {**went, "loss": best["loss"], "val_cer": best.get("val_cer"), "eta_s": 0.0}
+
+
+def words(error: Exception) -> str:
+    """An error for the person who asked for the run."""
+    return str(error) if isinstance(error, RedpencilError) else f"{type(error).__name__}: {error}"
+
+
+def write(path: Path, text: str) -> None:
+    """Put a file in place whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".part")
+    beside.write_text(text, "utf-8")
+    beside.rename(path)
+
+
+def tidy(job: Job) -> None:
+    """Remove what only an unfinished run needs: its checkpoints and its working folder."""
+    shutil.rmtree(job.folder, ignore_errors=True)
+    workers.forget(job)

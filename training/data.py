@@ -1,0 +1,213 @@
+"""From a snapshot to batches: crops, the validation part, rehearsal, augmentation, cached features.
+
+Everything is deterministic by seed, and an epoch depends on its number alone, so a resumed run
+meets the batches that the interrupted one would have met.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from redpencil import linepack, vocab
+from redpencil.decode import ctc_greedy
+from redpencil.errors import BadInput
+from redpencil.pixels import Pixels, crop_line, open_pages, to_tensor
+from redpencil.types import LineText, Member
+from training.augment import augment
+from training.recipe import Hyper, LineModel
+
+if TYPE_CHECKING:
+    from redpencil.blobs import Blobs
+
+FEWEST_GROUPS, FEWEST_LINES = 5, 60  # below, every line is needed for learning
+WIDTH_JITTER = 0.15  # of the logarithm of width over height
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line to learn from; `key` is its correction's id, empty for rehearsal."""
+
+    image: Pixels
+    text: str
+    key: str = ""
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Lines of nearly equal width; what a model's forward and loss take."""
+
+    features: Tensor  # [B,...,V], zeros behind each line's end
+    widths: Tensor  # int64 [B]
+    targets: Tensor  # int64 [sum of target_lengths], classes
+    target_lengths: Tensor  # int64 [B]
+    rehearsed: Tensor  # bool [B], lines of the base domain
+
+    def to(self, device: torch.device | str) -> Batch:
+        return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+def lines(members: Sequence[Member], blobs: Blobs, max_pixels: int, max_pages: int) -> list[Line]:
+    """The members' lines as serving cuts them; each image is decoded once. Order is kept."""
+    cut: dict[str, Line] = {}
+    by_image = sorted(members, key=lambda m: m.image)
+    for image, here in groupby(by_image, key=lambda m: m.image):
+        pages = open_pages(blobs.get(image), None, max_pixels, max_pages)
+        for m in here:
+            cut[m.correction] = Line(
+                crop_line(pages[m.page], m.polygon).copy(), m.text, m.correction, m.group
+            )
+    return [cut[m.correction] for m in members]
+
+
+def rehearsal(hyper: Hyper) -> list[Line]:
+    """Lines of the base domain to go over again; which ones is drawn by the seed."""
+    packed = linepack.load("rehearsal")
+    chosen = np.random.default_rng(hyper.seed).permutation(len(packed))[: hyper.rehearsal]
+    return [Line(packed[i].image, packed[i].text) for i in sorted(chosen)]
+
+
+def set_aside(corrected: Sequence[Line], share: float) -> tuple[list[Line], list[Line]]:
+    """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups.
+
+    Too few groups or lines leave nothing to validate on: then a run stops on its steps.
+    """
+    groups = sorted({line.group for line in corrected}, key=_rank)
+    if len(groups) < FEWEST_GROUPS or len(corrected) < FEWEST_LINES or share <= 0:
+        return list(corrected), []
+    aside = set(groups[: max(1, round(share * len(groups)))])
+    parts: tuple[list[Line], list[Line]] = ([], [])
+    for line in corrected:
+        parts[line.group in aside].append(line)
+    return parts
+
+
+def _rank(group: str) -> bytes:
+    return hashlib.sha256(b"redpencil-validation-v1:" + group.encode()).digest()
+
+
+class Stock:
+    """Lines ready to be drawn: each as `copies` features, the line itself and augmented ones.
+
+    Features are computed once, each line alone, and kept in half precision. With 0 copies
+    nothing is kept and every draw is augmented anew, for models that freeze nothing.
+    """
+
+    def __init__(
+        self, model: LineModel, lines: Sequence[Line], copies: int, strength: float, seed: int
+    ) -> None:
+        self.model, self.lines, self.copies = model, lines, copies
+        self.strength, self.seed = strength, seed
+        self.classes = [torch.tensor(vocab.encode(x.text, model.alphabet), dtype=torch.long) for x in lines]
+        self.kept = [[self._make(i, c).half() for c in range(copies)] for i in range(len(lines))]
+
+    def features(self, index: int, turn: int) -> Tensor:
+        """One line's features [...,V] as they are met in the `turn`-th pass."""
+        if self.copies:
+            return self.kept[index][(turn + index) % self.copies].float()
+        return self._make(index, turn)
+
+    def draws(self, start: int, count: int) -> Iterator[tuple[int, int]]:
+        """(index, turn) of the draws `start` onwards: every pass meets each line once, shuffled."""
+        while count > 0:
+            turn, skip = divmod(start, len(self.lines))
+            order = np.random.default_rng([self.seed, turn]).permutation(len(self.lines))[skip : skip + count]
+            yield from ((int(i), turn) for i in order)
+            start, count = start + len(order), count - len(order)
+
+    def _make(self, index: int, copy: int) -> Tensor:
+        image = self.lines[index].image
+        if copy and self.strength:
+            rng = np.random.default_rng([self.seed, index, copy])
+            image = augment(image, rng, self.strength)
+        return featured(self.model, image)
+
+
+class Batches:
+    """What a worker of a run learns from: its share of the lines, half remembered, half new.
+
+    `epoch(n)` gives `report_every` x `accumulate` batches, the same for the same n and seed, on
+    every worker equally many.
+    """
+
+    def __init__(
+        self,
+        model: LineModel,
+        corrected: Sequence[Line],
+        rehearsed: Sequence[Line],
+        hyper: Hyper,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if not corrected:
+            raise BadInput("there is no corrected line to learn from")
+        self.hyper = hyper
+        model.begin([line.text for line in (*corrected, *rehearsed)])
+        own = corrected[rank::world] or corrected
+        self.new = Stock(model, own, hyper.copies, hyper.augment, hyper.seed)
+        self.old = Stock(model, rehearsed[rank::world] or rehearsed, 1, 0.0, hyper.seed)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """The batches of one epoch, of nearly equal width each, in random order."""
+        count = self.hyper.report_every * self.hyper.accumulate
+        old = round(count * self.hyper.batch * self.hyper.replay) if self.old.lines else 0
+        new = count * self.hyper.batch - old
+        drawn = [(self.new, *d) for d in self.new.draws(number * new, new)]
+        drawn += [(self.old, *d) for d in self.old.draws(number * old, old)]
+        rng = np.random.default_rng([self.hyper.seed, number])
+        # Widths are jittered so that the same lines do not always meet.
+        widths = [s.lines[i].image.shape[1] / s.lines[i].image.shape[0] for s, i, _ in drawn]
+        order = np.argsort(np.log(widths) + rng.normal(0, WIDTH_JITTER, len(drawn)))
+        for chosen in rng.permutation(order.reshape(count, self.hyper.batch)):
+            met = [drawn[c] for c in chosen]
+            rehearsed = torch.tensor([stock is self.old for stock, _, _ in met])
+            yield batched([(s.features(i, t), s.classes[i]) for s, i, t in met], rehearsed)
+
+
+def batched(items: Sequence[tuple[Tensor, Tensor]], rehearsed: Tensor | None = None) -> Batch:
+    """Features [...,V] and classes of several lines as one batch, padded to the widest."""
+    features, classes = zip(*items, strict=True)
+    widths = torch.tensor([f.shape[-1] for f in features])
+    widest = int(widths.max())
+    padded = torch.stack([F.pad(f, (0, widest - f.shape[-1])) for f in features])
+    lengths = torch.tensor([len(c) for c in classes])
+    if rehearsed is None:
+        rehearsed = torch.zeros(len(items), dtype=torch.bool)
+    return Batch(padded, widths, torch.cat(classes), lengths, rehearsed)
+
+
+def featured(model: LineModel, image: Pixels) -> Tensor:
+    """The features of one line, [...,V] on the CPU, computed alone so that nothing pads it."""
+    device = next(model.parameters()).device
+    tensor = torch.from_numpy(to_tensor(image, model.preprocessing))[None]
+    return model.features(tensor.to(device))[0].cpu()
+
+
+def read(model: LineModel, features: Sequence[Tensor], size: int = 16) -> list[LineText]:
+    """What the model reads in lines given by their features; the order is kept."""
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    order = sorted(range(len(features)), key=lambda i: features[i].shape[-1])
+    found: dict[int, LineText] = {}
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        none = torch.zeros(0, dtype=torch.long)
+        batch = batched([(features[i].float(), none) for i in chosen]).to(device)
+        with torch.inference_mode():
+            logits, lengths = model(batch.features, batch.widths)
+            best = logits.float().softmax(-1).max(-1)
+        for row, i in enumerate(chosen):
+            steps = slice(int(lengths[row]))
+            indices, sure = best.indices[row, steps].cpu().numpy(), best.values[row, steps].cpu().numpy()
+            found[i] = ctc_greedy(indices, sure, model.alphabet)
+    model.train(was_training)
+    return [found[i] for i in range(len(features))]

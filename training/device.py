@@ -1,0 +1,30 @@
+"""What the processor at hand allows: bf16 where it computes in it, several workers on one model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.recipe import Hyper, LineModel
+
+
+def spread(model: LineModel, device: torch.device, world: int) -> nn.Module:
+    """The model as it is called in training; among several workers it exchanges gradients."""
+    if world == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def autocast(device: torch.device, hyper: Hyper) -> AbstractContextManager[Any]:
+    """bf16 where the recipe wants it and the processor computes in it, else fp32."""
+    native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else _cpu_has_bf16()
+    return torch.autocast(device.type, torch.bfloat16, enabled=hyper.precision == "bf16" and native)
+
+
+def _cpu_has_bf16() -> bool:
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -1,0 +1,172 @@
+"""From a trained model to a bundle: an FP32 graph equal to the model, and its INT8 twin."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from redpencil.bundle import Graph, LineReader, Manifest
+from redpencil.errors import BadInput, RedpencilError
+from redpencil.gate import ABSOLUTE_MARGIN, RELATIVE_MARGIN
+from redpencil.metrics import distance
+from redpencil.pixels import Pixels, Preprocessing, to_tensor
+from redpencil.types import Precision
+from training.quantize import Image, Twin, careful
+from training.recipe import LineModel
+
+OPSET = 20
+CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
+TIES = 0.01  # and so many of the steps may name another class, as near ties do
+CALIBRATE, CONTROL = 48, 160  # lines
+FEWEST_CONTROL = 8
+
+
+class Line(Protocol):
+    """A line image (H x W x 3) with its text."""
+
+    @property
+    def image(self) -> Pixels: ...
+    @property
+    def text(self) -> str: ...
+
+
+def to_bundle(model: LineModel, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+    """Write a model as a bundle into an existing folder.
+
+    Raises RedpencilError where ONNX Runtime does not answer as torch does. Of `lines` some
+    calibrate the INT8 graph and others measure what it loses; where it would lose more than the
+    gate allows there is none.
+    """
+    if not lines:
+        raise BadInput("an export needs at least one line to check the graph with")
+    calibrate, control = _drawn(lines)
+    images = [_image(line, model.preprocessing) for line in calibrate]
+    module = model.export_module()
+    write_graph(module, folder / "fp32.onnx", images[0])
+    graphs = {Precision.FP32: Graph.of(folder / "fp32.onnx")}
+    manifest = Manifest(model.preprocessing, model.alphabet, graphs, Precision.FP32, lineage)
+    manifest.save(folder)
+    agree(module, LineReader(folder), images)
+    return _with_int8(folder, manifest, images, control)
+
+
+def write_graph(module: nn.Module, path: Path, image: Image) -> None:
+    """One ONNX file with all weights inside, under the names that they have in the module.
+
+    TorchScript's exporter, not the newer one: it takes 0.3 s instead of tens, needs no other
+    package and keeps names. It warns of being old and of what tracing cannot see; `agree` checks.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (torch.from_numpy(np.concatenate([image, image])),),
+            str(path),
+            input_names=["image"],
+            output_names=["indices", "probabilities"],
+            dynamic_axes={n: {0: "B", a: s} for n, a, s in _FREE},
+            training=torch.onnx.TrainingMode.PRESERVE,
+            opset_version=OPSET,
+            external_data=False,
+            dynamo=False,
+        )
+    _name_all(path)
+
+
+def _name_all(path: Path) -> None:
+    """Give every parameter its own weights again where the exporter shared those of an equal one."""
+    model = onnx.load(path)
+    stored = {t.name: t for t in model.graph.initializer}
+    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in stored]:
+        model.graph.initializer.add().CopyFrom(stored[node.input[0]])
+        model.graph.initializer[-1].name = node.output[0]
+        model.graph.node.remove(node)
+    onnx.save(model, path)
+
+
+_FREE = (("image", 3, "W"), ("indices", 1, "T"), ("probabilities", 1, "T"))
+
+
+def agree(module: nn.Module, reader: LineReader, images: Sequence[Image]) -> None:
+    """Raise where torch and ONNX Runtime differ on these lines, alone or in batches of three."""
+    widths = sorted(images, key=lambda image: image.shape[-1])
+    chosen = [widths[i * (len(widths) - 1) // 3] for i in range(4)]
+    for image in chosen:
+        _compare(module, reader, image)
+        _compare(module, reader, np.concatenate([image, image[..., ::-1], image / 2]))
+
+
+def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
+    with torch.inference_mode():
+        wanted = [t.numpy() for t in module(torch.from_numpy(np.ascontiguousarray(images)))]
+    indices, probabilities = reader.infer(images)
+    where = f"on images of shape {list(images.shape)}"
+    if indices.shape != wanted[0].shape:
+        raise RedpencilError(f"torch answers {wanted[0].shape}, its ONNX graph {indices.shape} {where}")
+    apart = float(np.abs(probabilities - wanted[1]).max())
+    other = float((indices != wanted[0]).mean())
+    if not apart <= CLOSE or other > TIES:
+        raise RedpencilError(
+            f"torch and ONNX Runtime differ by {apart:.1e} in probability and name another class "
+            f"at {other:.1%} of the steps {where}"
+        )
+
+
+def _with_int8(
+    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Line]
+) -> Manifest:
+    """The bundle with the INT8 graph that loses little, or as it is where there is none."""
+    exact = _errors(folder, control)
+    characters = sum(len(line.text) for line in control)
+    allowed = max(RELATIVE_MARGIN * sum(exact), ABSOLUTE_MARGIN * characters)
+    with Twin(folder / "fp32.onnx", images) as twin:
+
+        def loss(layers: Sequence[str]) -> float:
+            _save(folder, manifest, twin, layers)
+            return beyond_chance(np.subtract(_errors(folder, control), exact))
+
+        return _save(folder, manifest, twin, careful(twin.layers, loss, allowed))
+
+
+def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:
+    path = folder / "int8.onnx"
+    path.unlink(missing_ok=True)
+    if layers:
+        twin.write(path, layers)
+        graphs = manifest.graphs | {Precision.INT8: Graph.of(path)}
+        lineage = manifest.lineage | {"int8_layers": len(layers)}
+        manifest = replace(manifest, graphs=graphs, precision=Precision.INT8, lineage=lineage)
+    manifest.save(folder)
+    return manifest
+
+
+def beyond_chance(changes: NDArray[Any]) -> float:
+    """Characters lost over all lines, less one standard error: some are lost and won by chance."""
+    return float(changes.sum() - np.sqrt(np.square(changes).sum()))
+
+
+def _errors(folder: Path, lines: Sequence[Line]) -> list[int]:
+    """Wrong characters per line of the bundle as it stands, in the precision it is to be served in."""
+    reader = LineReader(folder)
+    return [distance(line.text, reader.read(line.image).text) for line in lines]
+
+
+def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Lines to calibrate on and others to measure the loss on; too few leave none to measure."""
+    order = np.random.default_rng(0).permutation(len(lines))
+    cut = min(CALIBRATE, len(lines) if len(lines) < 2 * FEWEST_CONTROL else len(lines) // 2)
+    shuffled = [lines[i] for i in order]
+    return shuffled[:cut], shuffled[cut : cut + CONTROL]
+
+
+def _image(line: Line, preprocessing: Preprocessing) -> Image:
+    return to_tensor(line.image, preprocessing)[None]

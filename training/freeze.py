@@ -1,0 +1,54 @@
+"""What a run learns from and where it starts: fixed once, for the run's life."""
+
+from __future__ import annotations
+
+from redpencil import snapshot
+from redpencil.errors import BadInput, Conflict
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import Run, Split, Task
+from training import recipe
+from training.job import NOT_HYPER, Job
+
+
+def freeze(store: Store, run: Run, settings: Settings) -> Job:
+    """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
+    chosen = recipe.find(run.recipe)
+    hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
+    if run.snapshot is None:
+        run = _choose(store, run, chosen)
+    assert run.snapshot is not None
+    parent = run.params["parent"]
+    bundle = store.versions.get(run.model, parent).bundle if parent else None
+    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings)
+
+
+def _choose(store: Store, run: Run, chosen: recipe.Recipe) -> Run:
+    named = run.params.get("parent")
+    parent = str(named) if named else champion(store, run.model, chosen)
+    taken = snapshot.take(store, Task.OCR)
+    if not taken.side(Split.TRAIN):
+        raise BadInput(nothing_to_learn(len(taken.side(Split.HOLDOUT))))
+    return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
+
+
+def champion(store: Store, model: str, chosen: recipe.Recipe) -> str | None:
+    """The version that a recipe goes on from; None where it starts from scratch."""
+    if chosen.starts_from == "scratch":
+        return None
+    if (version := store.serving.get(model).champion) is None:
+        raise Conflict(
+            f"recipe {chosen.name} goes on from the champion, but model {model} has none yet; start "
+            "`redpencil up` once (it imports the base model) or name a version as params.parent"
+        )
+    return version
+
+
+def nothing_to_learn(held: int) -> str:
+    """Why a snapshot without a train line cannot be trained on, and what to do."""
+    if held:
+        return (
+            f"all {held} corrections are of images that are held out for judging, none is left to learn "
+            "from; correct lines of more images (about 4 of 5 are for learning)"
+        )
+    return "there are no corrections yet; correct some lines in the review queue or import them, then retrain"

@@ -1,0 +1,106 @@
+"""One training run as its workers see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from redpencil.blobs import Blobs
+from redpencil.bundle import fetch
+from redpencil.errors import Damaged, RedpencilError
+from redpencil.settings import Settings
+from redpencil.types import Run, Snapshot, Split
+from training import data, recipe
+from training.recipe import Hyper, LineModel
+
+NOT_HYPER = ("parent",)
+"""Fields of a run's params that are no field of Hyper."""
+
+
+class Cancelled(RedpencilError):
+    """A person asked the run to stop."""
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse."""
+
+    learn: list[data.Line]
+    validate: list[data.Line]
+    rehearse: list[data.Line]
+
+    def counts(self) -> dict[str, int]:
+        return {f.name: len(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that decides how a run goes; the same job gives the same model. `parent` is a bundle's id."""
+
+    run: Run
+    hyper: Hyper
+    snapshot: Snapshot
+    parent: str | None
+    settings: Settings
+
+    @property
+    def folder(self) -> Path:
+        """Where this machine keeps what it works on for the run."""
+        return self.settings.home / "runs" / self.run.id
+
+    def lines(self, blobs: Blobs) -> Lines:
+        """The snapshot's train side and the rehearsal; the holdout is never opened here."""
+        members = self.snapshot.side(Split.TRAIN)
+        cut = data.lines(members, blobs, self.settings.max_pixels, self.settings.max_pages)
+        rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
+        return Lines(*data.set_aside(cut, self.hyper.validation), rehearsed)
+
+    def build(self, blobs: Blobs, lines: Lines) -> LineModel:
+        """The model before its first step, the same on every worker and after every restart."""
+        torch.manual_seed(self.hyper.seed)
+        parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
+        texts = [line.text for line in (*lines.learn, *lines.validate, *lines.rehearse)]
+        return recipe.find(self.run.recipe).build(parent, texts)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the loop ended. `history` has one record per epoch, the first of them before any step."""
+
+    how: Literal["done", "cancelled", "failed"]
+    why: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    machine: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The record of the best epoch."""
+        return next(r for r in self.history if r["epoch"] == self.best_epoch)
+
+
+def learned(model: LineModel) -> dict[str, Tensor]:
+    """The part of a model's state that training changes: trainable parameters and buffers."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def restore(model: LineModel, state: Mapping[str, Any]) -> None:
+    """Put a checkpoint's learned state into a freshly built model; Damaged where it does not fit."""
+    if tuple(state["alphabet"]) != model.alphabet:
+        raise Damaged("the checkpoint was trained with another alphabet; start a new run")
+    if set(state["model"]) != set(learned(model)):
+        raise Damaged("the checkpoint is of another model; start a new run")
+    model.load_state_dict(dict(state["model"]), strict=False)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; only tensors and plain values are accepted, never code."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

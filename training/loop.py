@@ -1,0 +1,204 @@
+"""The only training loop. One worker runs all of it; several divide every batch among them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, replace
+from math import ceil, inf, isfinite
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import ray.train
+import ray.train.torch
+import torch
+from torch import distributed
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
+
+from redpencil.errors import RedpencilError
+from training.data import Batch, Batches, Stock
+from training.device import autocast, spread
+from training.job import Cancelled, Ended, Job, Lines, learned, load, restore
+from training.recipe import LineModel
+from training.schedule import Patience, rate, score
+from training.validate import Marks, mark
+
+STATE = "state.pt"
+"""The one file of a checkpoint."""
+
+REMEDY = "try a lower learning rate (lr), a smaller clip, or precision fp32"
+
+
+class Diverged(RedpencilError):
+    """The loss is no longer a number; the run cannot go on."""
+
+
+class Watcher(Protocol):
+    """Who follows a run from outside; called by the first worker alone."""
+
+    def step(self, progress: dict[str, Any]) -> bool:
+        """Told after each step how far it is; True asks the run to stop."""
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        """Told after each epoch everything so far."""
+
+
+class Loop:
+    """One worker's part of a training run.
+
+    Each epoch draws its batches and its randomness from the seed and its own number, so a run
+    that was killed goes on exactly as if nothing had happened.
+    """
+
+    def __init__(self, job: Job, model: LineModel, lines: Lines, watcher: Watcher) -> None:
+        context = ray.train.get_context()
+        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        # The workers share every batch, so that their number does not change what is learned.
+        self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world))
+        self.device = ray.train.torch.get_device()
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)  # collectives of objects go by the current one
+        self.model, self.watcher = model.to(self.device), watcher
+        self.batches = Batches(model, lines.learn, lines.rehearse, self.hyper, self.rank, self.world)
+        self.held = Stock(model, lines.validate[self.rank :: self.world], 1, 0.0, self.hyper.seed)
+        self.counts = lines.counts()
+        self.epochs = ceil(job.hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(self.trained, self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        self.forward = spread(self.model, self.device, self.world)
+        self.patience = Patience(self.hyper.patience)
+        self.history: list[dict[str, Any]] = []
+        self.epoch = self.first_step = 0
+        self.stop = False
+        self.started = time.monotonic()
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.hyper.report_every
+
+    def run(self) -> Ended:
+        """Train from the latest checkpoint, or from the start, to the end."""
+        self._resume()
+        if not self.history:
+            self._note(mark(self.model, self.held, self.world), {})
+        try:
+            while self.epoch < self.epochs and not self.patience.spent:
+                self._epoch()
+        except Diverged as error:
+            return self._ended("failed", str(error))
+        except Cancelled as error:
+            return self._ended("cancelled", str(error))
+        return self._ended("done", "")
+
+    def _epoch(self) -> None:
+        began = time.monotonic()
+        torch.manual_seed(self.hyper.seed * 1_000_003 + self.epoch * 1009 + self.rank)
+        self.model.train()
+        batches = self.batches.epoch(self.epoch)
+        losses = [
+            self._step(self.epoch * self.hyper.report_every + i, batches)
+            for i in range(self.hyper.report_every)
+        ]
+        self.epoch += 1
+        trained = {"loss": sum(losses) / len(losses), "lr": self.optimiser.param_groups[0]["lr"]}
+        lines = len(losses) * self.hyper.accumulate * self.hyper.batch * self.world
+        trained["lines_per_s"] = lines / (time.monotonic() - began)
+        marks = mark(self.model, self.held, self.world)
+        value = score(marks.loss, marks.cer) if marks else score(trained["loss"])
+        self.patience.saw(self.epoch, value)
+        self._note(marks, trained)
+        self._keep(value)
+
+    def _step(self, step: int, batches: Iterator[Batch]) -> float:
+        """One optimiser step; returns its loss, averaged over batches and workers."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.hyper.lr * rate(step, self.steps, self.hyper.warmup)
+        self.optimiser.zero_grad(set_to_none=True)
+        last = self.hyper.accumulate - 1
+        loss = self._agree(sum(self._backward(next(batches), i == last) for i in range(last + 1)))
+        norm = float(clip_grad_norm_(self.trained, self.hyper.clip or inf))
+        if not (isfinite(loss) and isfinite(norm)):
+            raise Diverged(f"at step {step + 1} the loss is {loss}, its gradient {norm}; {REMEDY}")
+        self.optimiser.step()
+        if self.rank == 0:
+            self.stop = self.watcher.step(self._progress(step + 1, loss))
+        return loss
+
+    def _backward(self, batch: Batch, last: bool) -> float:
+        """Add one batch's gradient; workers exchange theirs at the last batch of a step."""
+        batch = batch.to(self.device)
+        alone = isinstance(self.forward, DistributedDataParallel) and not last
+        with self.forward.no_sync() if alone else nullcontext():
+            with autocast(self.device, self.hyper):
+                logits, lengths = self.forward(batch.features, batch.widths)
+            targets = (batch.targets, batch.target_lengths)
+            loss = self.model.loss(logits, *targets, lengths, self.hyper.smoothing, batch.rehearsed)
+            loss = loss / self.hyper.accumulate
+            loss.backward()
+        return float(loss.detach())
+
+    def _agree(self, loss: float) -> float:
+        """The mean loss of all workers; raises Cancelled on all of them where the first was asked to."""
+        said = torch.tensor([loss / self.world, float(self.stop)], device=self.device)
+        if self.world > 1:
+            distributed.all_reduce(said)
+        mean, stop = said.tolist()
+        if stop:
+            raise Cancelled("cancelled on request")
+        return float(mean)
+
+    def _note(self, marks: Marks | None, trained: dict[str, float]) -> None:
+        """Add an epoch's record to the history."""
+        record = {"epoch": self.epoch, "step": self.epoch * self.hyper.report_every, "at": time.time()}
+        validation = {f"val_{k}": v for k, v in asdict(marks).items()} if marks else {}
+        self.history.append({**record, **trained, **validation})
+        if self.rank == 0:
+            self.watcher.epoch(self.history)
+
+    def _progress(self, step: int, loss: float) -> dict[str, Any]:
+        pace = (time.monotonic() - self.started) / (step - self.first_step)
+        said = {"epoch": self.epoch + 1, "epochs": self.epochs, "step": step, "steps": self.steps}
+        val_cer = self.history[-1].get("val_cer")
+        return {**said, "loss": loss, "val_cer": val_cer, "eta_s": round(pace * (self.steps - step), 1)}
+
+    def _keep(self, value: float) -> None:
+        """Report a checkpoint from which this run can go on, or a model can be built."""
+        metrics = {"score": value, "epoch": self.epoch}
+        if self.rank:
+            return ray.train.report(metrics)
+        folder = tempfile.mkdtemp(prefix="checkpoint-")
+        torch.save(self._state(), Path(folder, STATE))
+        ray.train.report(
+            metrics,
+            ray.train.Checkpoint.from_directory(folder),
+            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
+            delete_local_checkpoint_after_upload=True,
+        )
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "model": learned(self.model),
+            "alphabet": list(self.model.alphabet),
+            "optimiser": self.optimiser.state_dict(),
+            "patience": self.patience.state(),
+            "epoch": self.epoch,
+            "history": self.history,
+        }
+
+    def _resume(self) -> None:
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
+        with checkpoint.as_directory() as folder:
+            state = load(Path(folder, STATE))
+        restore(self.model, state)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.patience.restore(state["patience"])
+        self.epoch, self.history = state["epoch"], state["history"]
+        self.first_step = self.epoch * self.hyper.report_every
+
+    def _ended(self, how: Literal["done", "cancelled", "failed"], why: str) -> Ended:
+        return Ended(how, why, self.history, self.patience.best_epoch, self.counts)

@@ -1,0 +1,151 @@
+"""The INT8 twin of a graph: static QDQ, uint8 activations, int8 weights per output channel.
+
+Only layers that do much of the work become INT8: the light ones would gain nothing, and some of
+them (the neck's first layer in ppocr) cost most of the accuracy. What is still lost is measured on
+lines that took no part in calibration, and groups of layers go back to FP32 until it is little.
+On a CPU without VNNI instructions INT8 may saturate: let the gate judge on a machine like those
+that serve.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
+
+OPS = ("Conv", "MatMul", "Gemm")
+LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
+PARTS = 4
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with constant weights, and the multiplications it does on one line."""
+
+    name: str
+    work: int
+    pointwise: bool
+
+
+class Twin:
+    """Makes INT8 versions of one graph; the ranges of its activations are taken once."""
+
+    def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
+        self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
+        self._prepared = Path(self._scratch.name) / "prepared.onnx"
+        self._ranges = Path(self._scratch.name) / "ranges.json"
+        quant_pre_process(source, self._prepared, skip_symbolic_shape=True)
+        probe = Probe(onnx.load(self._prepared))
+        self.layers = worthwhile(probe.layers(calibration[0]))
+        save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
+
+    def write(self, target: Path, layers: Sequence[str]) -> None:
+        """Write the graph with these layers in INT8."""
+        quantize_static(
+            self._prepared,
+            target,
+            op_types_to_quantize=list(OPS),
+            nodes_to_quantize=list(layers),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibration_cache_path=self._ranges,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._scratch.cleanup()
+
+
+class Probe:
+    """Runs a graph and shows what goes into and comes out of each layer with constant weights.
+
+    ONNX Runtime's own calibration would do, but its threads spin beside those that serve.
+    """
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self._weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
+        self._nodes = [n for n in model.graph.node if n.op_type in OPS and n.input[1] in self._weights]
+        self._seen = sorted({name for n in self._nodes for name in (n.input[0], n.output[0])} - {"image"})
+        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._seen)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, image: Image) -> dict[str, NDArray[np.float32]]:
+        # Asked for nothing, ONNX Runtime would answer everything.
+        answers = self._session.run(self._seen, {"image": image}) if self._seen else []
+        return {"image": image} | dict(zip(self._seen, answers, strict=True))
+
+    def layers(self, image: Image) -> list[Layer]:
+        """Every such layer with its work on this line; depthwise ones left out."""
+        answers = self.run(image)
+        weighed = ((n, self._weights[n.input[1]]) for n in self._nodes)
+        return [
+            _layer(n, weight, answers[n.output[0]].size) for n, weight in weighed if not _depthwise(n, weight)
+        ]
+
+    def ranges(self, images: Sequence[Image]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """The least and the greatest value of each tensor over all lines."""
+        lows: dict[str, list[np.float32]] = {}
+        highs: dict[str, list[np.float32]] = {}
+        for image in images:
+            for name, value in self.run(image).items():
+                lows.setdefault(name, []).append(value.min())
+                highs.setdefault(name, []).append(value.max())
+        return {name: (np.min(lows[name]), np.max(highs[name])) for name in lows}
+
+
+def _depthwise(node: onnx.NodeProto, weight: tuple[int, ...]) -> bool:
+    return node.op_type == "Conv" and weight[1] == 1 and weight[0] > 1
+
+
+def _layer(node: onnx.NodeProto, weight: tuple[int, ...], answers: int) -> Layer:
+    if node.op_type == "Conv":
+        return Layer(node.name, answers * math.prod(weight[1:]), math.prod(weight[2:]) == 1)
+    return Layer(node.name, answers * math.prod(weight) // weight[-1], True)
+
+
+def worthwhile(layers: Sequence[Layer]) -> list[str]:
+    """Those that do at least LEAST_SHARE of the work; of these the matrix products, if they do most.
+
+    Matrix products (1x1 convolutions among them) gain most in INT8 and lose least.
+    """
+    total = sum(layer.work for layer in layers)
+    heavy = [layer for layer in layers if layer.work >= LEAST_SHARE * total]
+    products = [layer for layer in heavy if layer.pointwise]
+    if 2 * sum(layer.work for layer in products) > total:
+        heavy = products
+    return [layer.name for layer in heavy]
+
+
+def careful(layers: Sequence[str], loss: Callable[[Sequence[str]], float], allowed: float) -> list[str]:
+    """As many of the layers as lose at most `allowed`, found by leaving out the worst of PARTS groups.
+
+    `loss` measures a choice. An empty answer says that none will do.
+    """
+    parts = [part.tolist() for part in np.array_split(np.array(layers), min(PARTS, len(layers) or 1))]
+    kept = list(layers)
+    while kept and loss(kept) > allowed:
+        rests = [[n for n in kept if n not in part] for part in parts]
+        best = min(range(len(parts)), key=lambda i: loss(rests[i]) if rests[i] else 0.0)
+        kept = rests[best]
+        del parts[best]
+    return kept

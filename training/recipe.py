@@ -1,0 +1,162 @@
+"""What a model family must say. A recipe is one file training/recipes/NAME.py holding `RECIPE`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from redpencil.errors import BadInput, NotFound
+from redpencil.pixels import Preprocessing
+
+
+@dataclass(frozen=True, slots=True)
+class Hyper:
+    """How a run learns; a recipe gives defaults, `params` of a run override single fields."""
+
+    lr: float = 1e-3
+    batch: int = 16
+    steps: int = 400  # optimiser steps, at least
+    passes: float = 4.0  # and at least so many passes over the corrected lines
+    report_every: int = 50  # steps per epoch: validation, checkpoint, patience count
+    warmup: float = 0.05  # share of the steps
+    clip: float = 1.0  # norm of the gradient
+    accumulate: int = 1  # batches per optimiser step
+    patience: int = 4  # epochs without a better validation CER; 0: never stop early
+    smoothing: float = 0.0  # label smoothing, 0..1
+    weight_decay: float = 0.0
+    precision: Literal["bf16", "fp32"] = "fp32"
+    replay: float = 0.5  # share of every batch that is rehearsal of the base domain
+    rehearsal: int = 400  # different rehearsal lines to draw from
+    copies: int = 3  # versions of each corrected line: the line itself and augmented ones
+    augment: float = 1.0  # strength of the augmentation; 0: none
+    validation: float = 0.1  # share of train groups that only validate
+    seed: int = 0
+
+    def updated(self, params: Mapping[str, Any]) -> Hyper:
+        """These with single fields replaced; an unknown field or a wrong type is refused."""
+        known = {f.name for f in fields(self)}
+        if unknown := sorted(set(params) - known):
+            raise BadInput(f"unknown training parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return replace(self, **{k: self._like_default(k, v) for k, v in params.items()})
+
+    def _like_default(self, name: str, value: Any) -> Any:
+        kind = type(getattr(self, name))
+        try:
+            return kind(value)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error
+
+    def total_steps(self, lines: int) -> int:
+        """Optimiser steps of a run that learns from so many corrected lines."""
+        per_step = max(1.0, self.batch * self.accumulate * (1 - self.replay))
+        return max(self.steps, round(self.passes * lines / per_step))
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class LineModel(nn.Module, ABC):
+    """A line recogniser with CTC: class 0 is the blank, class i+1 is alphabet[i].
+
+    `features` is the frozen part and runs once per line; `forward` is what learns. The last axis
+    of the features is the line's width. Parameters that are frozen have requires_grad False.
+    """
+
+    preprocessing: Preprocessing
+    alphabet: tuple[str, ...]
+
+    def features(self, images: Tensor) -> Tensor:
+        """[B,C,H,W] -> [B,...,V]; no gradient flows here. The identity where nothing is frozen."""
+        return images
+
+    @abstractmethod
+    def forward(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """[B,...,V] -> logits [B,T,K] and their lengths int64 [B].
+
+        In training the last axis may hold what `loss` needs instead of every class. `widths`
+        int64 [B] says how many columns of each line are not padding; None: all. Padding does not
+        change what is read in the rest.
+        """
+
+    def begin(self, texts: Iterable[str]) -> None:
+        """Called once before training with all texts that will be learned from; may do nothing."""
+
+    def loss(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        target_lengths: Tensor,
+        input_lengths: Tensor,
+        smoothing: float,
+        rehearsed: Tensor | None = None,
+    ) -> Tensor:
+        """CTC per character, mixed with `smoothing` parts of a pull to the uniform distribution.
+
+        `targets` int64 [sum of target_lengths]. A line with no possible alignment counts nothing.
+        `rehearsed` bool [B] says which lines are rehearsal, for models that treat these apart.
+        """
+        logp = logits.float().log_softmax(-1)
+        ctc = F.ctc_loss(logp.transpose(0, 1), targets, input_lengths, target_lengths, zero_infinity=True)
+        if not smoothing:
+            return ctc
+        valid = torch.arange(logp.shape[1], device=logp.device) < input_lengths[:, None]
+        return (1 - smoothing) * ctc - smoothing * logp.mean(-1)[valid].mean()
+
+    def export_module(self) -> nn.Module:
+        """image [B,C,H,W] -> indices int64 [B,T], probabilities float32 [B,T]: a bundle's graph."""
+        return Exported(self).eval()
+
+
+class Exported(nn.Module):
+    """Features, forward, and the best class of each step. Weights keep the name model.NAME."""
+
+    def __init__(self, model: LineModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        logits, _ = self.model(self.model.features(image))
+        return logits.argmax(-1), logits.float().softmax(-1).amax(-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A model family.
+
+    `build(parent, texts)` gives a model that can spell every one of `texts`. `parent` is the
+    folder of the bundle to go on from; None starts anew (ppocr: from the base model). The
+    parent's alphabet is kept and only ever grows at its end.
+    """
+
+    name: str
+    summary: str
+    defaults: Hyper
+    build: Callable[[Path | None, Iterable[str]], LineModel]
+    starts_from: Literal["champion", "scratch"]
+
+
+def names() -> list[str]:
+    """The recipes there are: Redpencil's, and your own in the folders that REDPENCIL_RECIPES lists."""
+    from training import recipes
+
+    own = [f for f in os.environ.get("REDPENCIL_RECIPES", "").split(os.pathsep) if f]
+    recipes.__path__.extend(f for f in own if f not in recipes.__path__)
+    return sorted(m.name for m in pkgutil.iter_modules(recipes.__path__))
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name; NotFound lists the ones there are."""
+    if name not in names():
+        raise NotFound(f"no recipe {name!r}; there are {', '.join(names())}")
+    recipe: Recipe = importlib.import_module(f"training.recipes.{name}").RECIPE
+    return recipe

@@ -1,0 +1,159 @@
+"""What a run leaves to look at: a learning curve, lines read before and after, and the numbers."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import cv2
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from redpencil.blobs import Blobs
+from redpencil.bundle import LineReader
+from redpencil.metrics import distance
+from redpencil.pixels import Pixels
+from redpencil.types import Member, Split
+from training import data
+from training.job import Ended, Job
+from training.track import Page
+
+EACH = 12
+"""Lines shown of each side."""
+SHOWN_PX = 48
+STYLE = """
+body {font: 14px sans-serif} img {max-width: 100%} hr {border: 0; border-top: 1px solid #ddd}
+td {padding: 2px 8px; vertical-align: top} td:first-child {color: #777}
+.wrong {color: #b00020} .right {color: #1b7f3b}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One corrected line as the parent and as the new version read it; `before` None: no parent."""
+
+    image: Pixels
+    correction: str
+    split: str
+    truth: str
+    before: str | None
+    after: str
+
+    def to_dict(self) -> dict[str, Any]:
+        shown = ("correction", "split", "truth", "before", "after")
+        return {name: getattr(self, name) for name in shown}
+
+
+def samples(job: Job, blobs: Blobs, before: Path | None, after: Path) -> list[Sample]:
+    """Lines of both sides, read by the bundles in two folders."""
+    members = [m for split in (Split.HOLDOUT, Split.TRAIN) for m in some(job.snapshot.side(split))]
+    lines = data.lines(members, blobs, job.settings.max_pixels, job.settings.max_pages)
+    old, new = LineReader(before) if before else None, LineReader(after)
+    return [
+        Sample(
+            image=line.image,
+            correction=m.correction,
+            split=m.split.value,
+            truth=m.text,
+            before=old.read(line.image).text if old else None,
+            after=new.read(line.image).text,
+        )
+        for m, line in zip(members, lines, strict=True)
+    ]
+
+
+def some(members: Sequence[Member]) -> list[Member]:
+    """A few of them, the same ones whenever they are among the members."""
+    return sorted(members, key=lambda m: hashlib.sha256(m.correction.encode()).digest())[:EACH]
+
+
+def table(shown: Sequence[Sample]) -> str:
+    """The samples as a page that needs no other file, narrow enough for MLflow's."""
+    rows = "\n".join(_row(s) for s in shown)
+    return f"""<!doctype html><meta charset="utf-8"><title>Before and after</title><style>{STYLE}</style>
+<h1>Before and after</h1><p>Holdout lines were never trained on.</p>
+{rows}
+"""
+
+
+def _row(s: Sample) -> str:
+    picture = f'<img src="data:image/jpeg;base64,{base64.b64encode(small(s.image)).decode()}">'
+    texts = f"<tr><td>truth<td>{escape(s.truth)}<tr><td>before{_reading(s.truth, s.before)}"
+    texts += f"<tr><td>after{_reading(s.truth, s.after)}<tr><td>side<td>{s.split}, {s.correction}"
+    return f"<hr>{picture}<table>{texts}</table>"
+
+
+def small(line: Pixels) -> bytes:
+    """A line as a JPEG of a few KB, at the height at which it is shown."""
+    width = max(1, round(line.shape[1] * SHOWN_PX / line.shape[0]))
+    shown = cv2.resize(line, (width, SHOWN_PX), interpolation=cv2.INTER_AREA)
+    return cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _reading(truth: str, text: str | None) -> str:
+    if text is None:
+        return "<td>-"
+    wrong = distance(truth, text)
+    told = f" ({wrong} wrong)" if wrong else ""
+    return f'<td class="{"wrong" if wrong else "right"}">{escape(text)}{told}'
+
+
+def curve(history: Sequence[Mapping[str, Any]]) -> bytes:
+    """Losses and validation CER over the steps, as a PNG."""
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, rates = figure.subplots(1, 2)
+    for axes, keys, title in (
+        (losses, {"loss": "training", "val_loss": "validation"}, "loss"),
+        (rates, {"val_cer": "characters", "val_wer": "words"}, "error rate on validation lines"),
+    ):
+        for key, label in keys.items():
+            points = [(r["step"], r[key]) for r in history if key in r]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker=".", label=label)
+        axes.set(title=title, xlabel="step", ylim=(0, None))
+        if axes.lines:
+            axes.legend()
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=100)
+    return out.getvalue()
+
+
+def publish(
+    page: Page, ended: Ended, shown: Sequence[Sample], bundle: str, seconds: Mapping[str, float]
+) -> None:
+    """Put history, curve, table and numbers on the run's page in MLflow."""
+    page.history(ended.history)
+    page.tags({f"lines.{k}": str(v) for k, v in ended.counts.items()})
+    page.tags({f"machine.{k}": v for k, v in ended.machine.items()})
+    page.file("report/learning_curve.png", curve(ended.history))
+    page.file("report/before_after.html", table(shown))
+    page.file("report/history.json", json.dumps(ended.history, indent=2))
+    told = summary(page.job, ended, shown) | {"bundle": bundle, "seconds": dict(seconds)}
+    page.file("report/report.json", json.dumps(told, indent=2, ensure_ascii=False))
+
+
+def summary(job: Job, ended: Ended, shown: Sequence[Sample]) -> dict[str, Any]:
+    """The run in numbers."""
+    return {
+        "run": job.run.id,
+        "model": job.run.model,
+        "recipe": job.run.recipe,
+        "hyper": job.hyper.to_dict(),
+        "snapshot": job.snapshot.id,
+        "parent": job.run.params.get("parent"),
+        "lines": ended.counts,
+        "holdout": len(job.snapshot.side(Split.HOLDOUT)),
+        "start": ended.history[0],
+        "best": ended.best,
+        "epochs": ended.history[-1]["epoch"],
+        "machine": ended.machine,
+        "samples": [s.to_dict() for s in shown],
+    }

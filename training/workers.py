@@ -1,0 +1,188 @@
+"""Starts Ray, sends a job to its workers, and brings the best checkpoint home."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pyarrow.fs import FileSystem, FileType
+
+from redpencil.blobs import Blobs
+from redpencil.errors import RedpencilError
+from redpencil.settings import Settings
+from redpencil.store import Store
+from training.job import Ended, Job
+from training.priority import CALM, current
+
+log = logging.getLogger(__name__)
+
+OBJECT_STORE_BYTES = 128 * 2**20
+RAY_ENVIRONMENT = {
+    **CALM,
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
+    # Ray puts its workers at nice 15, which starves their start and does not spare serving.
+    "RAY_worker_niceness": "0",
+    # At idle priority beside a busy server anything may take minutes; that is no death.
+    "RAY_health_check_failure_threshold": "100",
+    "RAY_worker_register_timeout_seconds": "900",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
+}
+BEST = "best.pt"
+WORKER_DEATHS = 2  # how often a run goes on after losing a worker
+
+
+def train(job: Job) -> Ended:
+    """Run the job's loop to its end; where it is done the best checkpoint lies in job.folder as BEST.
+
+    The same job again goes on from its latest checkpoint, or, when it was over, ends at once.
+    """
+    with cluster(job.settings):
+        return fit(job)
+
+
+def fit(job: Job) -> Ended:
+    """The same on a Ray that is up."""
+    from ray.train import TrainingFailedError
+
+    try:
+        result = _trainer(job).fit()
+    except TrainingFailedError as error:
+        log.error("the workers failed for good", exc_info=error)
+        last = next(iter(getattr(error, "worker_failures", {}).values()), error)
+        why = f"{type(last).__name__}: {last}"
+        raise RedpencilError(
+            f"training failed {WORKER_DEATHS + 1} times, the last time with {why}"
+        ) from error
+    ended: Ended = result.return_value
+    if ended.how == "done":
+        _fetch_best(result, job.folder)
+    return ended
+
+
+def forget(job: Job) -> None:
+    """Delete the job's checkpoints."""
+    system, path = FileSystem.from_uri(_storage(job.settings))
+    folder = f"{path}/{job.run.id}"
+    if system.get_file_info(folder).type is FileType.Directory:
+        system.delete_dir(folder)
+
+
+@contextmanager
+def cluster(settings: Settings) -> Iterator[None]:
+    """A Ray of our own, as small as can be, or the cluster at RAY_ADDRESS; left at the end."""
+    for name, value in RAY_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+    import ray
+
+    handler = signal.getsignal(signal.SIGTERM)
+    _start_ray(settings)
+    signal.signal(signal.SIGTERM, handler)  # Ray's own prints a stack and aborts
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start_ray(settings: Settings) -> None:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**quiet)
+        return
+    cores = max(os.cpu_count() or 1, settings.train_workers)
+    small = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+    ray.init(address="local", num_cpus=cores, **small, **quiet)
+
+
+def _trainer(job: Job) -> Any:
+    import ray
+    from ray import train
+    from ray.train.torch import TorchTrainer
+
+    workers = job.settings.train_workers
+    share = max(1, threads(job.settings) // workers)
+    keep = train.CheckpointConfig(
+        num_to_keep=1, checkpoint_score_attribute="score", checkpoint_score_order="min"
+    )
+    return TorchTrainer(
+        work,
+        train_loop_config={"job": job},
+        scaling_config=train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=ray.cluster_resources().get("GPU", 0) >= workers,
+            resources_per_worker={"CPU": share},
+        ),
+        run_config=train.RunConfig(
+            name=job.run.id,
+            storage_path=_storage(job.settings),
+            failure_config=train.FailureConfig(max_failures=WORKER_DEATHS),
+            checkpoint_config=keep,
+            logging_config=train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def threads(settings: Settings) -> int:
+    """Threads that training computes with on one machine."""
+    return settings.train_threads or os.cpu_count() or 1
+
+
+def work(config: dict[str, Any]) -> Ended:
+    """What every worker runs; only the first one's answer counts."""
+    from ray import train
+
+    from training.follow import Follower, Live
+    from training.loop import Loop
+    from training.track import Page
+
+    job: Job = config["job"]
+    context = train.get_context()
+    torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))
+    store, blobs = Store.open(job.settings.database), Blobs.open(job.settings.blobs)
+    try:
+        with Live(Page(job)) as live:
+            lines = job.lines(blobs)
+            loop = Loop(job, job.build(blobs, lines), lines, Follower(store, job.run.id, live))
+            return replace(loop.run(), machine=_machine(loop))
+    except RedpencilError as error:
+        # Trying again would not help; alone, a worker may say so instead of being restarted.
+        if context.get_world_size() > 1:
+            raise
+        return Ended("failed", str(error))
+    finally:
+        store.close()
+
+
+def _machine(loop: Any) -> dict[str, str]:
+    return {
+        "workers": str(loop.world),
+        "threads": str(torch.get_num_threads()),
+        "device": torch.cuda.get_device_name() if loop.device.type == "cuda" else "cpu",
+        "priority": current(),
+        "torch": torch.__version__,
+    }
+
+
+def _storage(settings: Settings) -> str:
+    return settings.storage if "://" in settings.storage else str(Path(settings.storage).absolute())
+
+
+def _fetch_best(result: Any, folder: Path) -> None:
+    from training.loop import STATE
+
+    checkpoint, _ = min(result.best_checkpoints, key=lambda kept: kept[1]["score"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.as_directory() as there:
+        shutil.copyfile(Path(there, STATE), folder / "best.part")
+    (folder / "best.part").rename(folder / BEST)
