@@ -35,7 +35,7 @@ UPPER = ("sroie_receipts",)  # its labels are in capitals, whatever the picture 
 
 
 @dataclass(frozen=True)
-class Test:
+class Unseen:
     """Lines that nobody trains on, with their features."""
 
     name: str
@@ -61,11 +61,11 @@ def _line(folder: Path, file: str, document: str, text: str) -> Line:
     return Line(cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8), text, file, document)
 
 
-def tests(root: Path, own: str, count: int, model: LineModel) -> list[Test]:
+def tests(root: Path, own: str, count: int, model: LineModel) -> list[Unseen]:
     """Unseen documents of the own set, of other sets, and the golden pack."""
     sets = {n: lines_of(root / n, Split.HOLDOUT, count, 1) for n in (own, *(o for o in OTHERS if o != own))}
     sets["golden"] = [Line(line.image, line.text) for line in linepack.load("golden")]
-    return [Test(n, x, [data.featured(model, line.image).half() for line in x]) for n, x in sets.items()]
+    return [Unseen(n, x, [data.featured(model, line.image).half() for line in x]) for n, x in sets.items()]
 
 
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:

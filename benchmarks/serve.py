@@ -3,7 +3,9 @@
     python -m benchmarks.serve --data ../shared/data/sroie_receipts --home ~/.redpencil
 
 The server must be up; its champion's bundle is read from the home's database and blobs. Rounds of
-loop and server alternate. Then requests arrive at random at half the rate found, for the latency.
+loop and server alternate. Then requests arrive at random at half the rate found, for the latency;
+at the server, and in this process at the same reader with as many threads, since lines of many
+widths wait for one another there too.
 Every request carries an image that the server has not seen (bytes are added after its end), so
 each pays for its own blob and row. The client is one lean process; its share of CPU is told.
 """
@@ -15,6 +17,7 @@ import asyncio
 import csv
 import json
 import os
+import queue
 import random
 import resource
 import statistics
@@ -200,6 +203,31 @@ def loop(work: Callable[[int], object], count: int, threads: int, seconds: float
     return sum(done) / (time.perf_counter() - started)
 
 
+def queue_up(work: Callable[[int], object], count: int, threads: int, seconds: float, rate: float) -> Tally:
+    """`work(i)` at random (Poisson) moments in so many threads of this process; with its waiting time."""
+    tally, due = Tally(), queue.SimpleQueue[tuple[float, int] | None]()
+
+    def run() -> None:
+        while job := due.get():
+            work(job[1])
+            tally.latencies.append(time.perf_counter() - job[0])
+
+    running = [threading.Thread(target=run) for _ in range(threads)]
+    for thread in running:
+        thread.start()
+    rng, moment = random.Random(0), time.perf_counter()
+    for n in range(round(rate * seconds)):
+        moment += rng.expovariate(rate)
+        time.sleep(max(0.0, moment - time.perf_counter()))
+        due.put((moment, n % count))
+    for _ in running:
+        due.put(None)
+    for thread in running:
+        thread.join()
+    tally.seconds = seconds
+    return tally
+
+
 def champion(settings: Settings) -> LineReader:
     """The bundle that is being served, as its own reader."""
     with Store.open(settings.database) as store:
@@ -230,7 +258,7 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     reader, images = champion(settings), lines(arguments.data, arguments.images)
     tensors = [reader.tensor(open_pages(image, None, 10**8, 1)[0])[None] for image in images]
     requests = Requests(urlparse(arguments.url).netloc, images)
-    asyncio.run(saturate(arguments.url, requests, arguments.clients, 2.0))
+    asyncio.run(saturate(arguments.url, requests, arguments.clients, 5.0))
     plain, whole, served = [], [], []
     for _ in range(arguments.rounds):
         seconds = arguments.seconds
@@ -241,7 +269,10 @@ def run(arguments: argparse.Namespace) -> dict[str, object]:
     paced = asyncio.run(
         arrive(arguments.url, requests, arguments.clients, 2 * arguments.seconds, half, seed=0)
     )
-    return _report(arguments, reader, plain, whole, served, paced)
+    inside = queue_up(
+        lambda i: _read(reader, images[i]), len(images), arguments.threads, 2 * arguments.seconds, half
+    )
+    return _report(arguments, reader, plain, whole, served, paced, inside)
 
 
 def _read(reader: LineReader, image: bytes) -> object:
@@ -255,6 +286,7 @@ def _report(
     whole: list[float],
     served: list[Tally],
     paced: Tally,
+    inside: Tally,
 ) -> dict[str, object]:
     rate, reference = statistics.median(t.rate for t in served), statistics.median(plain)
     return {
@@ -274,6 +306,9 @@ def _report(
         "half_load_p50_ms": round(paced.at(0.5), 1),
         "half_load_p99_ms": round(paced.at(0.99), 1),
         "half_load_p99_to_p50": round(paced.at(0.99) / paced.at(0.5), 2),
+        "in_process_p50_ms": round(inside.at(0.5), 1),
+        "in_process_p99_ms": round(inside.at(0.99), 1),
+        "in_process_p99_to_p50": round(inside.at(0.99) / inside.at(0.5), 2),
         "failures": sum(len(t.failures) for t in [*served, paced]),
         "first_failure": next((f for t in [*served, paced] for f in t.failures), None),
     }

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.learning import Test, learn
+from benchmarks.learning import Unseen, learn
 from redpencil import linepack
 from training import data
 from training.data import Line
@@ -28,8 +28,8 @@ def black_letter(documents: int, seed: int) -> list[Line]:
     ]
 
 
-def unseen(name: str, lines: list[Line], model: LineModel) -> Test:
-    return Test(name, lines, [data.featured(model, line.image) for line in lines])
+def unseen(name: str, lines: list[Line], model: LineModel) -> Unseen:
+    return Unseen(name, lines, [data.featured(model, line.image) for line in lines])
 
 
 def test_ppocr_learns_a_black_letter_and_forgets_nothing() -> None:
