@@ -27,6 +27,7 @@ from redpencil.snapshot import side_of
 from redpencil.types import Split
 from training import data, recipe
 from training.data import Line
+from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
 from training.schedule import rate
 
@@ -65,7 +66,8 @@ def tests(root: Path, own: str, count: int, model: LineModel) -> list[Unseen]:
     """Unseen documents of the own set, of other sets, and the golden pack."""
     sets = {n: lines_of(root / n, Split.HOLDOUT, count, 1) for n in (own, *(o for o in OTHERS if o != own))}
     sets["golden"] = [Line(line.image, line.text) for line in linepack.load("golden")]
-    return [Unseen(n, x, [data.featured(model, line.image).half() for line in x]) for n, x in sets.items()]
+    frozen = Frozen(model)
+    return [Unseen(n, x, frozen.map(lambda line: line.image, x)) for n, x in sets.items()]
 
 
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
@@ -73,7 +75,7 @@ def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[flo
     rehearsed = data.rehearsal(hyper) if hyper.replay else []
     batches = data.Batches(model, corrected, rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay)
+    optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
     epochs = -(-hyper.total_steps(len(corrected)) // hyper.report_every)
     losses = []
     model.train()

@@ -164,7 +164,7 @@ def _environment(settings: Settings) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_WAIT_POLICY": "PASSIVE",  # waiting threads sleep, so busy machines stay usable
+        "GOMP_SPINCOUNT": "1000",  # waiting threads soon sleep, so busy machines stay usable
         "PYTHONUNBUFFERED": "1",
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import groupby
+from itertools import groupby, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,9 +20,10 @@ from torch.nn import functional as F
 from redpencil import linepack, vocab
 from redpencil.decode import ctc_greedy
 from redpencil.errors import BadInput
-from redpencil.pixels import Pixels, crop_line, open_pages, to_tensor
+from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.types import LineText, Member
 from training.augment import augment
+from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
 
 if TYPE_CHECKING:
@@ -108,13 +109,15 @@ class Stock:
         self.model, self.lines, self.copies = model, lines, copies
         self.strength, self.seed = strength, seed
         self.classes = [torch.tensor(vocab.encode(x.text, model.alphabet), dtype=torch.long) for x in lines]
-        self.kept = [[self._make(i, c).half() for c in range(copies)] for i in range(len(lines))]
+        self.frozen = Frozen(model)
+        made = self.frozen.map(lambda draw: self._image(*draw), product(range(len(lines)), range(copies)))
+        self.kept = [made[start : start + copies] for start in range(0, len(made), copies or 1)]
 
     def features(self, index: int, turn: int) -> Tensor:
         """One line's features [...,V] as they are met in the `turn`-th pass."""
         if self.copies:
             return self.kept[index][(turn + index) % self.copies].float()
-        return self._make(index, turn)
+        return self.frozen.of(self._image(index, turn))
 
     def draws(self, start: int, count: int) -> Iterator[tuple[int, int]]:
         """(index, turn) of the draws `start` onwards: every pass meets each line once, shuffled."""
@@ -124,12 +127,11 @@ class Stock:
             yield from ((int(i), turn) for i in order)
             start, count = start + len(order), count - len(order)
 
-    def _make(self, index: int, copy: int) -> Tensor:
+    def _image(self, index: int, copy: int) -> Pixels:
         image = self.lines[index].image
-        if copy and self.strength:
-            rng = np.random.default_rng([self.seed, index, copy])
-            image = augment(image, rng, self.strength)
-        return featured(self.model, image)
+        if not (copy and self.strength):
+            return image
+        return augment(image, np.random.default_rng([self.seed, index, copy]), self.strength)
 
 
 class Batches:
@@ -183,13 +185,6 @@ def batched(items: Sequence[tuple[Tensor, Tensor]], rehearsed: Tensor | None = N
     if rehearsed is None:
         rehearsed = torch.zeros(len(items), dtype=torch.bool)
     return Batch(padded, widths, torch.cat(classes), lengths, rehearsed)
-
-
-def featured(model: LineModel, image: Pixels) -> Tensor:
-    """The features of one line, [...,V] on the CPU, computed alone so that nothing pads it."""
-    device = next(model.parameters()).device
-    tensor = torch.from_numpy(to_tensor(image, model.preprocessing))[None]
-    return model.features(tensor.to(device))[0].cpu()
 
 
 def read(model: LineModel, features: Sequence[Tensor], size: int = 16) -> list[LineText]:

@@ -67,7 +67,9 @@ class Loop:
         self.counts = lines.counts()
         self.epochs = ceil(job.hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(self.trained, self.hyper.lr, weight_decay=self.hyper.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.trained, self.hyper.lr, weight_decay=self.hyper.weight_decay, fused=True
+        )
         self.forward = spread(self.model, self.device, self.world)
         self.patience = Patience(self.hyper.patience)
         self.history: list[dict[str, Any]] = []

@@ -17,6 +17,7 @@ from redpencil import linepack
 from redpencil.metrics import cer
 from training import data
 from training.data import Line
+from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
 
 SHARES = (1.0, 0.8, 0.65, 0.5, 0.4, 0.3, 0.2)
@@ -33,7 +34,7 @@ def temper(model: LineModel, before: Mapping[str, Tensor], lines: Sequence[Line]
     """
     after = {name: value.clone() for name, value in model.state_dict().items()}
     kept = {name: value.clone() for name, value in before.items()}
-    features = [data.featured(model, line.image) for line in lines]
+    features = Frozen(model).map(lambda line: line.image, lines)
     move(model, kept, after, 0.0)
     bar = ALLOWED * error(model, lines, features)
     for share in SHARES:

@@ -15,6 +15,7 @@ from redpencil.store import Store
 from redpencil.types import Split
 from training import data, workers
 from training.freeze import freeze
+from training.frozen import Frozen
 from training.job import Job, load, restore
 
 
@@ -49,7 +50,7 @@ def reads(made: Job, text: str) -> str:
     blobs = Blobs.open(made.settings.blobs)
     model = made.build(blobs, made.lines(blobs))
     restore(model, load(made.folder / workers.BEST))
-    return data.read(model, [data.featured(model, tiny_house.tiny_bundle.paint(text))])[0].text
+    return data.read(model, [Frozen(model).of(tiny_house.tiny_bundle.paint(text))])[0].text
 
 
 def test_it_stops_when_it_no_longer_gets_better(settings: Settings) -> None:

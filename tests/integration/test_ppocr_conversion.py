@@ -13,9 +13,11 @@ from redpencil import linepack
 from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged
 from redpencil.metrics import cer
+from redpencil.pixels import to_tensor
 from redpencil.types import Precision
 from training import data
 from training.export import write_graph
+from training.frozen import Frozen
 from training.recipe import LineModel
 from training.recipes import crnn, ppocr
 
@@ -40,7 +42,7 @@ def base() -> ppocr.PPOCR:
 
 def test_the_base_reads_the_golden_lines(base: ppocr.PPOCR) -> None:
     lines = linepack.load("golden")[:300:20]
-    found = data.read(base, [data.featured(base, line.image) for line in lines])
+    found = data.read(base, Frozen(base).map(lambda line: line.image, lines))
     assert cer([(line.text, f.text) for line, f in zip(lines, found, strict=True)]) < 0.05
 
 
@@ -79,7 +81,7 @@ def test_a_grown_alphabet_keeps_every_class_and_every_reading(base: ppocr.PPOCR,
     assert grown.alphabet[: len(base.alphabet)] == base.alphabet
     assert set(grown.alphabet[len(base.alphabet) :]) == set("ಕನ್ನಡ")
     lines = linepack.load("golden")[:300:40]
-    features = [data.featured(base, line.image) for line in lines]
+    features = Frozen(base).map(lambda line: line.image, lines)
     assert [x.text for x in data.read(grown, features)] == [x.text for x in data.read(base, features)]
 
 
@@ -102,3 +104,11 @@ def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
         part = tuple(slice(n) for n in value.shape)
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(again.state_dict()[name][part], value), name
+
+
+def test_the_frozen_part_gives_the_same_features_as_torch(base: ppocr.PPOCR) -> None:
+    images = [line.image for line in linepack.load("golden")[:400:50]]
+    found = Frozen(base).map(lambda image: image, images)
+    for image, features in zip(images, found, strict=True):
+        tensor = torch.from_numpy(to_tensor(image, base.preprocessing))[None]
+        torch.testing.assert_close(features.float(), base.features(tensor)[0], atol=1e-3, rtol=1e-3)

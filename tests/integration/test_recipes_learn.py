@@ -8,8 +8,8 @@ import torch
 
 from benchmarks.learning import Unseen, learn
 from redpencil import linepack
-from training import data
 from training.data import Line
+from training.frozen import Frozen
 from training.recipe import LineModel
 from training.recipes import crnn, ppocr
 from training.render import Wear, demo_font, demo_lines, draw, worn
@@ -29,7 +29,7 @@ def black_letter(documents: int, seed: int) -> list[Line]:
 
 
 def unseen(name: str, lines: list[Line], model: LineModel) -> Unseen:
-    return Unseen(name, lines, [data.featured(model, line.image) for line in lines])
+    return Unseen(name, lines, Frozen(model).map(lambda line: line.image, lines))
 
 
 def test_ppocr_learns_a_black_letter_and_forgets_nothing() -> None:

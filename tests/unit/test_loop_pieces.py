@@ -13,10 +13,11 @@ from redpencil.errors import Damaged
 from redpencil.types import Member, Snapshot, Split, Task
 from training import report
 from training.cycle import words
-from training.data import Line, Stock, featured
+from training.data import Line, Stock
 from training.device import autocast
 from training.follow import told
 from training.freeze import nothing_to_learn
+from training.frozen import Frozen
 from training.job import Ended, learned, load, restore
 from training.recipe import Hyper, find
 from training.track import dataset, numbers
@@ -72,7 +73,7 @@ def test_only_what_was_learned_is_kept_and_put_back(tiny: ModuleType, tmp_path: 
     torch.save({"model": learned(model), "alphabet": list(model.alphabet)}, tmp_path / "state.pt")
     fresh = tiny.Tiny(tiny_bundle.ALPHABET)
     restore(fresh, load(tmp_path / "state.pt"))
-    features = featured(model, tiny_bundle.paint("cab"))[None]
+    features = Frozen(model).of(tiny_bundle.paint("cab"))[None]
     assert torch.equal(fresh.eval()(features)[0], model.eval()(features)[0])
 
 
