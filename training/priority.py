@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 # Threads of one computation that wait for each other spin for microseconds, then sleep. Spinning on
 # (the default) made a line's features 20 times slower where a sibling had to wait for a core; never
@@ -10,14 +14,23 @@ import os
 CALM = {"GOMP_SPINCOUNT": "1000"}
 
 
+AUTOGROUP = Path("/proc/self/autogroup")
+"""Linux may share the processor among sessions first (sched(7), autogroup), whatever their policies."""
+
+
 def yield_to_others() -> str:
-    """Put this thread, and every process and thread it starts from now on, behind all others.
+    """Put this thread, its session, and all that it starts from now on, behind all others.
 
     Linux's SCHED_IDLE policy gives way to serving within a millisecond; where there is none, the
-    lowest niceness has to do. There is no way back. Call it before torch is imported. Returns what
-    was set.
+    lowest niceness has to do. There is no way back. Call it before torch is imported, and again in
+    processes that may be sessions of their own. Returns what was set.
     """
     os.environ.update(CALM)
+    if AUTOGROUP.exists():
+        try:
+            AUTOGROUP.write_text("19")
+        except OSError as error:
+            log.warning("this session keeps its share of the processor: %s", error)
     if not hasattr(os, "SCHED_IDLE"):
         os.nice(19)
         return "nice"

@@ -20,7 +20,7 @@ from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training.job import Ended, Job
-from training.priority import CALM, current
+from training.priority import CALM, current, yield_to_others
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +146,8 @@ def work(config: dict[str, Any]) -> Ended:
     from training.loop import Loop
     from training.track import Page
 
+    if current() == "idle":
+        yield_to_others()  # as the driver does; Ray makes its workers sessions of their own
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))

@@ -1,5 +1,6 @@
 """The parts of training that need no Ray: what is kept of a model, how it is marked, what is told."""
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -146,3 +147,15 @@ def test_nothing_to_learn_from_says_what_to_do() -> None:
 
 def test_an_unexpected_error_keeps_its_kind() -> None:
     assert words(ZeroDivisionError("division by zero")) == "ZeroDivisionError: division by zero"
+
+
+def test_training_stands_behind_others_also_where_sessions_share_the_processor() -> None:
+    code = (
+        "from training.priority import *\n"
+        "print(yield_to_others(), AUTOGROUP.exists() and AUTOGROUP.read_text())"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], start_new_session=True, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert said[0] in ("idle", "nice")
+    assert said[1:] == ["False"] or said[1:] == [] or said[-2:] == ["nice", "19"]
