@@ -1,4 +1,4 @@
-"""Both recipes get better from corrected lines, within a minute of one core."""
+"""Both recipes get better from corrected lines, in about a minute of one core each."""
 
 from dataclasses import replace
 
@@ -49,5 +49,5 @@ def test_crnn_learns_ten_lines_by_heart() -> None:
     drawn = [worn(draw(word, demo_font()), Wear(height=32), np.random.default_rng(0)) for word in words]
     corrected = [Line(np.repeat(d[:, :, None], 3, 2), w) for d, w in zip(drawn, words, strict=True)]
     model = crnn.build(None, [line.text for line in corrected])
-    learn(model, corrected, replace(crnn.RECIPE.defaults, steps=300, batch=8, passes=0))
-    assert unseen("own", corrected, model.eval()).cer(model) < 0.1
+    learn(model, corrected, replace(crnn.RECIPE.defaults, steps=250, batch=8, passes=0, augment=0.0))
+    assert unseen("own", corrected, model.eval()).cer(model) < 0.05

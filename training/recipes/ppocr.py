@@ -26,7 +26,7 @@ from training.recipe import Hyper, LineModel, Recipe
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.weights import layers_in_order, load_by_name
 
-LOOKALIKES = 8  # classes per wanted one that training pushes down beside it
+LOOKALIKES = 2  # classes per wanted one that training pushes down beside it
 STAY = 0.1  # price of moving what the neck says of rehearsed lines, per squared unit
 
 
