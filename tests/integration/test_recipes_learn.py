@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.learning import Unseen, learn
+from benchmarks.learning.arms import learn
+from benchmarks.learning.sets import Unseen
 from redpencil import linepack
 from training.data import Line
-from training.frozen import Frozen
 from training.recipe import LineModel
 from training.recipes import crnn, ppocr
 from training.render import Wear, demo_font, demo_lines, draw, worn
@@ -28,20 +28,20 @@ def black_letter(documents: int, seed: int) -> list[Line]:
     ]
 
 
-def unseen(name: str, lines: list[Line], model: LineModel) -> Unseen:
-    return Unseen(name, lines, Frozen(model).map(lambda line: line.image, lines))
+def error(lines: Unseen, model: LineModel) -> float:
+    return lines.cer(lines.read(model))
 
 
 def test_ppocr_learns_a_black_letter_and_forgets_nothing() -> None:
     corrected = black_letter(12, seed=1)
     model = ppocr.build(None, [line.text for line in corrected]).eval()
-    own = unseen("own", black_letter(6, seed=2), model)
-    golden = unseen("golden", [Line(x.image, x.text) for x in linepack.load("golden")[::10]], model)
-    before, golden_before = own.cer(model), golden.cer(model)
+    own = Unseen.of("own", black_letter(6, seed=2), model)
+    golden = Unseen.of("golden", [Line(x.image, x.text) for x in linepack.load("golden")[::10]], model)
+    before, golden_before = error(own, model), error(golden, model)
     learn(model, corrected, replace(ppocr.RECIPE.defaults, steps=100, rehearsal=100, copies=2))
     assert before > 0.15, "the demo's type is one that the base reads badly"
-    assert own.cer(model) < before / 2
-    assert golden.cer(model) < golden_before + 0.01
+    assert error(own, model) < before / 2
+    assert error(golden, model) < golden_before + 0.01
 
 
 def test_crnn_learns_ten_lines_by_heart() -> None:
@@ -50,4 +50,4 @@ def test_crnn_learns_ten_lines_by_heart() -> None:
     corrected = [Line(np.repeat(d[:, :, None], 3, 2), w) for d, w in zip(drawn, words, strict=True)]
     model = crnn.build(None, [line.text for line in corrected])
     learn(model, corrected, replace(crnn.RECIPE.defaults, steps=250, batch=8, passes=0, augment=0.0))
-    assert unseen("own", corrected, model.eval()).cer(model) < 0.05
+    assert error(Unseen.of("own", corrected, model.eval()), model) < 0.05

@@ -1,0 +1,70 @@
+"""Ways to learn from the same corrected lines: Redpencil's own, and simpler ones beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from training import data
+from training.data import Line
+from training.recipe import Hyper, LineModel
+from training.schedule import rate
+from training.temper import temper, unrehearsed
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What differs from the recipe as it ships."""
+
+    about: str
+    changed: Mapping[str, float] = field(default_factory=dict)
+    head_only: bool = False
+    tempered: bool = False
+
+
+ARMS = {
+    "ours": Arm("the recipe and the way back towards the parent, as a training run has them", tempered=True),
+    "naive": Arm("the same layers and steps, the corrected lines alone", {"replay": 0.0, "copies": 1}),
+    "head": Arm("the last layer alone, the corrected lines alone", {"replay": 0.0}, head_only=True),
+}
+
+
+def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> float:
+    """Train a model in place; returns the share of the way from its parent that it keeps."""
+    hyper = hyper.updated(arm.changed)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    if arm.head_only:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith("head."))
+    learn(model, corrected, hyper)
+    if not (arm.tempered and hyper.replay):
+        return 1.0
+    return temper(model, before, unrehearsed(hyper))
+
+
+def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
+    """Train as the loop does, with no line set aside; returns the mean loss of every epoch."""
+    rehearsed = data.rehearsal(hyper) if hyper.replay else []
+    batches = data.Batches(model, corrected, rehearsed, hyper)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
+    epochs = -(-hyper.total_steps(len(corrected)) // hyper.report_every)
+    losses = []
+    model.train()
+    for step, batch in enumerate(b for epoch in range(epochs) for b in batches.epoch(epoch)):
+        for group in optimiser.param_groups:
+            group["lr"] = hyper.lr * rate(step, epochs * hyper.report_every, hyper.warmup)
+        with torch.autocast("cpu", torch.bfloat16, enabled=hyper.precision == "bf16"):
+            logits, lengths = model(batch.features, batch.widths)
+        targets = (batch.targets, batch.target_lengths)
+        loss = model.loss(logits, *targets, lengths, hyper.smoothing, batch.rehearsed)
+        optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, hyper.clip)
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    model.eval()
+    return [float(np.mean(part)) for part in np.split(np.array(losses), epochs)]

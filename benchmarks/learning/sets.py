@@ -1,0 +1,88 @@
+"""Line sets as a team would meet them: documents arrive one by one; others are never trained on.
+
+A set is a folder with `lines.tsv` (file, document, text) and the images it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from torch import Tensor
+
+from redpencil import linepack
+from redpencil.metrics import cer, distance
+from redpencil.snapshot import side_of
+from redpencil.types import Split
+from training import data
+from training.data import Line
+from training.frozen import Frozen
+from training.recipe import LineModel
+
+UPPER = ("sroie_receipts",)  # its labels are in capitals, whatever the picture shows
+GOLDEN = "golden"
+
+
+def arriving(folder: Path, count: int, seed: int) -> list[Line]:
+    """The first `count` lines of the train side, whole documents in an order drawn by seed."""
+    return _drawn(folder, Split.TRAIN, count, seed)
+
+
+def unseen_lines(folder: Path, count: int) -> list[Line]:
+    """At most `count` lines of documents of the holdout side; always the same ones."""
+    return _drawn(folder, Split.HOLDOUT, count, seed=1)
+
+
+def _drawn(folder: Path, side: Split, count: int, seed: int) -> list[Line]:
+    documents: dict[str, list[list[str]]] = {}
+    for row in (folder / "lines.tsv").read_text(encoding="utf-8").splitlines()[1:]:
+        file, document, text = row.split("\t")
+        if side_of(document) is side:
+            documents.setdefault(document, []).append([file, document, text])
+    order = np.random.default_rng(seed).permutation(sorted(documents))
+    rows = [row for document in order for row in documents[str(document)]]
+    return [_line(folder, *row) for row in rows[:count]]
+
+
+def _line(folder: Path, file: str, document: str, text: str) -> Line:
+    image = cv2.imread(str(folder / file), cv2.IMREAD_COLOR_RGB)
+    if image is None:
+        raise FileNotFoundError(f"{folder / file}, which {folder / 'lines.tsv'} names, is no image")
+    return Line(image.astype(np.uint8), text, file, document)
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Lines that nobody trains on, with their features."""
+
+    name: str
+    lines: list[Line]
+    features: list[Tensor]
+
+    @classmethod
+    def of(cls, name: str, lines: Sequence[Line], model: LineModel) -> Unseen:
+        return cls(name, list(lines), Frozen(model).map(lambda line: line.image, lines))
+
+    def read(self, model: LineModel) -> list[str]:
+        return [reading.text for reading in data.read(model, self.features)]
+
+    def cer(self, texts: Sequence[str]) -> float:
+        return cer([(self._fold(x.text), self._fold(t)) for x, t in zip(self.lines, texts, strict=True)])
+
+    def right(self, texts: Sequence[str]) -> list[bool]:
+        """Which lines are read without a fault."""
+        pairs = zip(self.lines, texts, strict=True)
+        return [distance(self._fold(x.text), self._fold(text)) == 0 for x, text in pairs]
+
+    def _fold(self, text: str) -> str:
+        return text.upper() if self.name in UPPER else text
+
+
+def unseen(root: Path, names: Sequence[str], count: int, model: LineModel) -> list[Unseen]:
+    """The unseen documents of every set, and the golden pack."""
+    found = [Unseen.of(name, unseen_lines(root / name, count), model) for name in names]
+    golden = [Line(line.image, line.text) for line in linepack.load("golden")]
+    return [*found, Unseen.of(GOLDEN, golden, model)]
