@@ -19,8 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlparse
 
+from benchmarks.load import Requests, Tally, arrive, saturate
 from benchmarks.retrain import divide, documents
-from benchmarks.serve import Requests, Tally, arrive, saturate
 from benchmarks.stack import Stack, running
 from services.client import Client
 from services.demo import correct, read_one

@@ -240,7 +240,7 @@ def _session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
         onnxruntime.preload_dlls(directory="")
     data = read_graph(folder, graph)
     try:
-        session = onnxruntime.InferenceSession(data, _options(threads), providers=_providers(device))
+        session = onnxruntime.InferenceSession(data, session_options(threads), providers=_providers(device))
     except Exception as e:  # ONNX Runtime's errors share no base of their own
         raise Damaged(f"ONNX Runtime cannot load {folder / graph.file}: {e}") from e
     if session.get_providers()[0] != _providers(device)[0]:
@@ -251,7 +251,8 @@ def _session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
     return session
 
 
-def _options(threads: int) -> Any:
+def session_options(threads: int) -> Any:
+    """How a graph with free widths runs here, on so many threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

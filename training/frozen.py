@@ -12,11 +12,12 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from redpencil.bundle import session_options
 from redpencil.pixels import Pixels, to_tensor
+from training.export import OPSET
 from training.recipe import LineModel
 
 T = TypeVar("T")
-OPSET = 20
 
 
 class Frozen:
@@ -71,6 +72,6 @@ def _session(model: LineModel) -> onnxruntime.InferenceSession:
             opset_version=OPSET,
             dynamo=False,
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(graph.getvalue(), options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        graph.getvalue(), session_options(1), providers=["CPUExecutionProvider"]
+    )

@@ -147,7 +147,7 @@ def work(config: dict[str, Any]) -> Ended:
     from training.track import Page
 
     if current() == "idle":
-        yield_to_others()  # as the driver does; Ray makes its workers sessions of their own
+        yield_to_others()  # as the driver does; a worker may be a session of its own
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))

@@ -96,8 +96,10 @@ def main() -> None:
         if not results.has(key):
             results.add(measure(args, key, sets, base))
             sys.stderr.write(f"{json.dumps(key)}: {report.cut(results.rows[-1]):.1%} less CER\n")
-    report.picture(results.rows, args.out / "curves.png")
-    sys.stdout.write(f"{report.table(results.rows)}\n\n{report.peers(peers.rows)}\n")
+    asked = list(wanted(args))
+    rows = [row for row in results.rows if any(key.items() <= row.items() for key in asked)]
+    report.picture(rows, args.out / "curves.png")
+    sys.stdout.write(f"{report.table(rows)}\n\n{report.peers(peers.rows)}\n")
 
 
 def _arguments() -> argparse.Namespace:

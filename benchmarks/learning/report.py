@@ -10,10 +10,10 @@ from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import t as student
 
 Row = dict[str, Any]
-STUDENT = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # 95 % two-sided, by number of values
-ALREADY_GOOD = 0.02  # sets below this CER are judged in points, not in per cent of it
+LEAST = 0.001  # what a CER near zero rises by is told relative to this
 
 
 def cut(row: Row) -> float:
@@ -25,7 +25,7 @@ def cut(row: Row) -> float:
 def forgotten(row: Row) -> float:
     """The worst relative rise of the CER on another set; the golden pack is one."""
     others = [pair for name, pair in row["cer"].items() if name != row["set"]]
-    return float(max(after / max(before, ALREADY_GOOD / 2) - 1 for before, after in others))
+    return float(max((after - before) / max(before, LEAST) for before, after in others))
 
 
 def broken(row: Row) -> float:
@@ -37,7 +37,7 @@ def spread(values: Sequence[float]) -> str:
     """Mean and half of the 95 % interval (Student's t), in per cent."""
     if len(values) < 2:
         return f"{100 * values[0]:.1f}"
-    half = STUDENT.get(len(values), 2.57) * stdev(values) / sqrt(len(values))
+    half = float(student.ppf(0.975, len(values) - 1)) * stdev(values) / sqrt(len(values))
     return f"{100 * mean(values):.1f} ± {100 * half:.1f}"
 
 
