@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -36,10 +36,9 @@ _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
 
 @dataclass(frozen=True)
 class Graph:
-    """One ONNX file of a bundle.
+    """One file of a bundle: an ONNX graph, or a tokenizer.
 
-    It has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
-    "indices" int64, the best class per step, and "probabilities" float32, its softmax probability.
+    What a graph takes and gives depends on the decoder: see `LineReader` and `generate.TextReader`.
     """
 
     file: str
@@ -53,8 +52,28 @@ class Graph:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How an autoregressive decoder is run: it is given `start`, then its own tokens until `end`.
+
+    A token -k-1 stands for the k-th vector of the decoder's input "memory.prefix". At most
+    `longest` tokens are written. With several `beams` the candidates' log probabilities are divided
+    by their length to the power of `length_penalty`.
+    """
+
+    start: tuple[int, ...]
+    end: int
+    longest: int
+    beams: int = 1
+    length_penalty: float = 1.0
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What bundle.json says: how to prepare a line, run the graphs and read what they answer."""
+    """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
+
+    `alphabet` is a CTC reader's; `decoders`, `tokenizer` and `generation` are an autoregressive one's,
+    whose `graphs` are its encoders.
+    """
 
     preprocessing: Preprocessing
     alphabet: tuple[str, ...]
@@ -64,12 +83,20 @@ class Manifest:
     task: str = "ocr"
     decoder: str = "ctc"
     format_version: int = FORMAT_VERSION
+    decoders: dict[Precision, Graph] = field(default_factory=dict)
+    tokenizer: Graph | None = None
+    generation: Generation | None = None
+
+    def files(self) -> list[Graph]:
+        """Every file of the bundle beside its manifest."""
+        return [*self.graphs.values(), *self.decoders.values(), *([self.tokenizer] if self.tokenizer else [])]
 
     def to_json(self) -> bytes:
         """Canonical JSON: the same manifest always gives the same bytes."""
         content = asdict(self) | {
             "preprocessing": self.preprocessing.to_dict(),
             "graphs": {p.value: asdict(g) for p, g in self.graphs.items()},
+            "decoders": {p.value: asdict(g) for p, g in self.decoders.items()},
         }
         text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
         return text.encode("utf-8")
@@ -80,8 +107,13 @@ class Manifest:
             content = json.loads(data)
             content["preprocessing"] = Preprocessing.from_dict(content["preprocessing"])
             content["alphabet"] = tuple(content["alphabet"])
-            content["graphs"] = {Precision(p): Graph(**g) for p, g in content["graphs"].items()}
+            for kind in ("graphs", "decoders"):
+                content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
             content["precision"] = Precision(content["precision"])
+            if tokenizer := content.get("tokenizer"):
+                content["tokenizer"] = Graph(**tokenizer)
+            if generation := content.get("generation"):
+                content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
             manifest = cls(**content)
         except (ValueError, KeyError, TypeError, AttributeError, BadInput) as e:
             raise Damaged(f"{MANIFEST} is not a bundle's manifest: {e!r}") from e
@@ -97,22 +129,30 @@ class Manifest:
     def load(cls, folder: Path) -> Manifest:
         """The manifest of a bundle whose every file is there and matches its hash; else Damaged."""
         manifest = cls.from_json(_read(folder / MANIFEST))
-        for graph in manifest.graphs.values():
-            read_graph(folder, graph)
+        for file in manifest.files():
+            read_graph(folder, file)
         return manifest
 
     def _check(self) -> None:
         if self.format_version != FORMAT_VERSION:
             raise Damaged(f"bundle format {self.format_version} is unknown here; this is {FORMAT_VERSION}")
-        if self.decoder != "ctc":
-            raise Damaged(f"decoder {self.decoder!r} is unknown here; known: ctc")
+        if self.decoder not in ("ctc", "autoregressive"):
+            raise Damaged(f"decoder {self.decoder!r} is unknown here; known: ctc, autoregressive")
+        if self.decoder == "autoregressive":
+            self._check_generation()
         if not all(isinstance(c, str) and c for c in self.alphabet):
             raise Damaged(f"{MANIFEST} has an empty or odd entry in its alphabet")
         if self.precision not in self.graphs:
             raise Damaged(f"{MANIFEST} is to be served as {self.precision} but has no such graph")
-        for graph in self.graphs.values():
+        for graph in self.files():
             if Path(graph.file).name != graph.file or graph.file in ("", ".", "..", MANIFEST):
                 raise Damaged(f"{MANIFEST} names a file outside its folder: {graph.file!r}")
+
+    def _check_generation(self) -> None:
+        if self.tokenizer is None or self.generation is None or set(self.decoders) != set(self.graphs):
+            raise Damaged(f"{MANIFEST} lacks the tokenizer, the generation or a decoder of its reader")
+        if not self.generation.start or self.generation.longest < 1 or self.generation.beams < 1:
+            raise Damaged(f"{MANIFEST} has a generation without start, length or beams")
 
 
 def read_graph(folder: Path, graph: Graph) -> bytes:
@@ -139,9 +179,8 @@ def bundle_id(folder: Path) -> str:
 
 def put(folder: Path, blobs: Blobs) -> str:
     """Keep a bundle among the blobs; returns its id. The manifest goes last: an id is whole."""
-    manifest = Manifest.load(folder)
-    for graph in manifest.graphs.values():
-        blobs.put(read_graph(folder, graph))
+    for file in Manifest.load(folder).files():
+        blobs.put(read_graph(folder, file))
     return blobs.put(_read(folder / MANIFEST))
 
 
@@ -163,8 +202,8 @@ def fetch(bundle: str, blobs: Blobs, cache: Path) -> Path:
 def _write(folder: Path, bundle: str, blobs: Blobs) -> None:
     folder.mkdir()
     content = blobs.get(bundle)
-    for graph in Manifest.from_json(content).graphs.values():
-        (folder / graph.file).write_bytes(blobs.get(graph.sha256))
+    for file in Manifest.from_json(content).files():
+        (folder / file.file).write_bytes(blobs.get(file.sha256))
     (folder / MANIFEST).write_bytes(content)
 
 
@@ -187,9 +226,43 @@ def _is_whole(folder: Path, bundle: str) -> bool:
         return False
 
 
+class Reader(Protocol):
+    """What reads an image with a bundle, whatever its decoder; safe to call from many threads."""
+
+    manifest: Manifest
+    precision: Precision
+    device: str
+
+    def read(self, line: Pixels) -> LineText:
+        """The text of one image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
+
+    def warm(self) -> None:
+        """Be as quick at the first image as at all others."""
+
+
+def open_reader(
+    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+) -> Reader:
+    """The reader of a bundle, by its decoder."""
+    from redpencil.generate import TextReader
+
+    kinds: dict[str, type[LineReader] | type[TextReader]] = {"ctc": LineReader, "autoregressive": TextReader}
+    return kinds[Manifest.load(folder).decoder](folder, precision, device, threads)
+
+
+def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:
+    """The precision asked for, else the bundle's own (on `cuda` FP32: INT8 is made for CPUs)."""
+    chosen = precision or (Precision.FP32 if device == "cuda" else manifest.precision)
+    if chosen not in manifest.graphs:
+        raise NotFound(f"this bundle has no {chosen} graph")
+    return chosen
+
+
 class LineReader:
     """Reads single lines with one graph of a bundle; safe to call from many threads.
 
+    The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
+    "indices" int64, the best class per step, and "probabilities" float32, its softmax probability.
     `threads` is what one reading may use. On `cuda` the FP32 graph is the default: the INT8 one
     is made for CPUs. Where CUDA cannot be had this raises; it never falls back to the CPU.
     """
@@ -199,10 +272,10 @@ class LineReader:
     ) -> None:
         self.manifest = Manifest.load(folder)
         self.device = device
-        self.precision = precision or (Precision.FP32 if device == "cuda" else self.manifest.precision)
-        if self.precision not in self.manifest.graphs:
-            raise NotFound(f"this bundle has no {self.precision} graph")
-        self._session = _session(folder, self.manifest.graphs[self.precision], device, threads)
+        self.precision = precision_for(self.manifest, precision, device)
+        graph = self.manifest.graphs[self.precision]
+        self._session = load_session(folder, graph, device, threads)
+        _check_shape(self._session, folder / graph.file)
 
     def read(self, line: Pixels) -> LineText:
         """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
@@ -235,7 +308,8 @@ def read_parallel(reader: LineReader, lines: Sequence[Pixels], workers: int) -> 
         return list(pool.map(reader.read, lines))
 
 
-def _session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
+def load_session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
+    """An ONNX Runtime session of a bundle's graph, its hash checked; never another device than asked."""
     if device == "cuda":
         onnxruntime.preload_dlls(directory="")
     data = read_graph(folder, graph)
@@ -247,7 +321,6 @@ def _session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
         raise NotReady(
             "ONNX Runtime has no CUDA here; run on the CPU (device cpu) or repair its CUDA libraries"
         )
-    _check_shape(session, folder / graph.file)
     return session
 
 

@@ -27,7 +27,11 @@ SQUARE_PX = 0.5  # corners this near to an upright rectangle are cut out, not re
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a bundle declares about its input; `mean` and `std` are of channel values in 0..1."""
+    """What a bundle declares about its input; `mean` and `std` are of channel values in 0..1.
+
+    With a `width` every image becomes height x width: stretched, or scaled to fit and padded
+    ("pad"), or scaled to cover and cut at the middle ("crop"). Without one, width follows the line.
+    """
 
     height: int
     channels: Literal["rgb", "bgr", "gray"]
@@ -38,6 +42,8 @@ class Preprocessing:
     min_width: int = 16
     max_width: int = 4096
     pad_value: float = 0.0
+    width: int | None = None
+    fit: Literal["stretch", "pad", "crop"] = "stretch"
 
     def __post_init__(self) -> None:
         depth = 1 if self.channels == "gray" else 3
@@ -47,6 +53,8 @@ class Preprocessing:
             raise BadInput("height and widths must be positive, and max_width at least min_width")
         if self.width_scale <= 0 or min(self.std) <= 0:
             raise BadInput("width_scale and std must be positive")
+        if (self.width is not None and self.width < 1) or self.fit not in ("stretch", "pad", "crop"):
+            raise BadInput("width must be positive, and fit one of stretch, pad, crop")
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,18 +91,39 @@ def crop_line(page: Pixels, polygon: Polygon) -> Pixels:
 
 
 def to_tensor(line: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """A line as float32 [C, H, W]: scaled to the height, normalised, padded on the right."""
+    """An image as float32 [C, H, W]: scaled, normalised, padded on the right (and below)."""
     p = preprocessing
-    scaled = _channels(_scale(line, p.width_for(line), p.height), p.channels)
-    width = scaled.shape[1]
-    padded = -(-max(width, p.min_width) // p.width_multiple) * p.width_multiple
+    scaled = _channels(scaled_for(line, p), p.channels)
+    height, width = scaled.shape[:2]
+    padded = p.width or -(-max(width, p.min_width) // p.width_multiple) * p.width_multiple
     tensor = np.empty((len(p.mean), p.height, padded), np.float32)
     tensor[:, :, width:] = p.pad_value
+    tensor[:, height:] = p.pad_value
     for channel, (mean, std) in enumerate(zip(p.mean, p.std, strict=True)):
-        plane = tensor[channel, :, :width]
+        plane = tensor[channel, :height, :width]
         np.multiply(scaled[:, :, channel], np.float32(1 / (255 * std)), out=plane)
         plane -= np.float32(mean / std)
     return tensor
+
+
+def scaled_for(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """The image at the size at which a model takes it, not yet padded."""
+    p = preprocessing
+    if p.width is None:
+        return _scale(image, p.width_for(image), p.height)
+    if p.fit == "stretch":
+        return _scale(image, p.width, p.height)
+    height, width = image.shape[:2]
+    shares = p.height / height, p.width / width
+    share = min(shares) if p.fit == "pad" else max(shares)
+    scaled = _scale(image, max(1, round(width * share)), max(1, round(height * share)))
+    return _middle(scaled, p.height, p.width)
+
+
+def _middle(image: Pixels, height: int, width: int) -> Pixels:
+    """What of the middle fits into height x width."""
+    top, left = max(0, image.shape[0] - height) // 2, max(0, image.shape[1] - width) // 2
+    return image[top : top + height, left : left + width]
 
 
 def _channels(line: Pixels, channels: str) -> Pixels:

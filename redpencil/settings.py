@@ -11,6 +11,8 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from redpencil.types import Task
+
 
 class Settings(BaseSettings):
     """All that can be set, in one flat list."""
@@ -35,6 +37,7 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(5000, description="port of the local MLflow server")
 
     model: str = Field("ocr", description="registered model that answers /v1/ocr")
+    caption_model: str = Field("caption", description="registered model that answers /v1/captions")
     replicas: int = Field(1, ge=1, description="serving replicas per model")
     threads: int = Field(0, ge=0, description="lines read in parallel per replica; 0: one per core")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where serving runs its models")
@@ -48,12 +51,22 @@ class Settings(BaseSettings):
     reconcile_s: float = Field(1.0, gt=0, description="how often registry aliases are polled, s")
     retrain_cron: str = Field("", description="cron expression for retraining; empty: none")
     retrain_after: int = Field(0, ge=0, description="retrain after so many new corrections; 0: off")
-    recipe: str = Field("ppocr", description="recipe of scheduled runs")
+    recipe: str = Field("ppocr", description="recipe of the OCR model's runs")
+    caption_recipe: str = Field("catr", description="recipe of the caption model's runs")
     max_attempts: int = Field(3, ge=1, description="tries of a run that keeps being interrupted")
     audit_share: float = Field(0.2, ge=0, le=1, description="share of review drawn at random")
     train_workers: int = Field(1, ge=1, description="Ray Train workers")
     train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The registered models that are served here, the OCR model first."""
+        return self.model, self.caption_model
+
+    def task_of(self, model: str) -> Task:
+        """What a model does; its corrections are those of that task."""
+        return Task.CAPTION if model == self.caption_model else Task.OCR
 
     @property
     def database(self) -> str:

@@ -23,10 +23,11 @@ from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Run, RunState, Split, Verdict
-from training import export, report, workers
+from training import report, workers
 from training.follow import bar
 from training.freeze import freeze
 from training.job import Cancelled, Ended, Job, Lines, load, restore
+from training.learner import Learner
 from training.recipe import LineModel
 from training.temper import temper, unrehearsed
 from training.track import Page, patiently
@@ -130,17 +131,17 @@ class Cycle:
             model, kept = self.tuned(job, lines)
             # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
             shown = [*lines.learn, *lines.rehearse[: len(lines.learn)]]
-            export.to_bundle(model, beside, shown, self.lineage(job) | {"kept": kept})
+            model.to_bundle(beside, shown, self.lineage(job) | {"kept": kept})
             beside.rename(folder)
         bundle.put(folder, self.blobs)
         return folder
 
-    def tuned(self, job: Job, lines: Lines) -> tuple[LineModel, float]:
+    def tuned(self, job: Job, lines: Lines) -> tuple[Learner, float]:
         """The best checkpoint, and the share of its way from the parent that is kept."""
         model = job.build(self.blobs, lines)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         restore(model, load(job.folder / workers.BEST))
-        if job.parent is None or not job.hyper.replay:
+        if job.parent is None or not job.hyper.replay or not isinstance(model, LineModel):
             return model, 1.0
         kept = temper(model, before, unrehearsed(job.hyper))
         log.info("%s keeps %.0f %% of the way from its parent", self.id, 100 * kept)

@@ -35,12 +35,16 @@ WIDTH_JITTER = 0.15  # of the logarithm of width over height
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line to learn from; `key` is its correction's id, empty for rehearsal."""
+    """One line to learn from; `key` is its correction's id, empty for rehearsal.
+
+    Lines of the same `place` are several texts of one image, which they share.
+    """
 
     image: Pixels
     text: str
     key: str = ""
     group: str = ""
+    place: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,10 @@ class Batch:
     target_lengths: Tensor  # int64 [B]
     rehearsed: Tensor  # bool [B], lines of the base domain
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        return self.features, self.widths
+
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
 
@@ -63,10 +71,12 @@ def lines(members: Sequence[Member], blobs: Blobs, max_pixels: int, max_pages: i
     by_image = sorted(members, key=lambda m: m.image)
     for image, here in groupby(by_image, key=lambda m: m.image):
         pages = open_pages(blobs.get(image), None, max_pixels, max_pages)
+        shared: dict[str, Pixels] = {}
         for m in here:
-            cut[m.correction] = Line(
-                crop_line(pages[m.page], m.polygon).copy(), m.text, m.correction, m.group
-            )
+            place = f"{m.image}/{m.page}/{m.polygon}"
+            if place not in shared:
+                shared[place] = crop_line(pages[m.page], m.polygon).copy()
+            cut[m.correction] = Line(shared[place], m.text, m.correction, m.group, place)
     return [cut[m.correction] for m in members]
 
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.recipe import Hyper, LineModel
+from training.learner import Learner
+from training.recipe import Hyper
 
 
-def spread(model: LineModel, device: torch.device, world: int) -> nn.Module:
+def spread(model: Learner, device: torch.device, world: int) -> nn.Module:
     """The model as it is called in training; among several workers it exchanges gradients."""
     if world == 1:
         return model

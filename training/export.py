@@ -79,10 +79,10 @@ def write_graph(module: nn.Module, path: Path, image: Image) -> None:
             external_data=False,
             dynamo=False,
         )
-    _name_all(path)
+    name_all(path)
 
 
-def _name_all(path: Path) -> None:
+def name_all(path: Path) -> None:
     """Give every parameter its own weights again where the exporter shared those of an equal one."""
     model = onnx.load(path)
     stored = {t.name: t for t in model.graph.initializer}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from redpencil import snapshot
+from redpencil.blobs import Blobs
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import Run, Split, Task
+from redpencil.types import Run, Split
 from training import recipe
 from training.job import NOT_HYPER, Job
 
@@ -16,32 +18,41 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     chosen = recipe.find(run.recipe)
     hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
     if run.snapshot is None:
-        run = _choose(store, run, chosen)
+        run = _choose(store, run, chosen, settings)
     assert run.snapshot is not None
     parent = run.params["parent"]
     bundle = store.versions.get(run.model, parent).bundle if parent else None
     return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings)
 
 
-def _choose(store: Store, run: Run, chosen: recipe.Recipe) -> Run:
+def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:
     named = run.params.get("parent")
-    parent = str(named) if named else champion(store, run.model, chosen)
-    taken = snapshot.take(store, Task.OCR)
+    parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
+    taken = snapshot.take(store, settings.task_of(run.model))
     if not taken.side(Split.TRAIN):
         raise BadInput(nothing_to_learn(len(taken.side(Split.HOLDOUT))))
     return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
 
 
-def champion(store: Store, model: str, chosen: recipe.Recipe) -> str | None:
+def champion(store: Store, model: str, chosen: recipe.Recipe, blobs: Blobs) -> str | None:
     """The version that a recipe goes on from; None where it starts from scratch."""
     if chosen.starts_from == "scratch":
         return None
-    if (version := store.serving.get(model).champion) is None:
+    version = store.serving.get(model).champion
+    if chosen.starts_from == "own":
+        return version if version and recipe_of(store, model, version, blobs) == chosen.name else None
+    if version is None:
         raise Conflict(
             f"recipe {chosen.name} goes on from the champion, but model {model} has none yet; start "
             "`redpencil up` once (it imports the base model) or name a version as params.parent"
         )
     return version
+
+
+def recipe_of(store: Store, model: str, version: str, blobs: Blobs) -> str | None:
+    """The family of a version, as its bundle says."""
+    manifest = Manifest.from_json(blobs.get(store.versions.get(model, version).bundle))
+    return manifest.lineage.get("recipe")
 
 
 def nothing_to_learn(held: int) -> str:

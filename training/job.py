@@ -16,7 +16,8 @@ from redpencil.errors import Damaged, RedpencilError
 from redpencil.settings import Settings
 from redpencil.types import Run, Snapshot, Split
 from training import data, recipe
-from training.recipe import Hyper, LineModel
+from training.learner import Learner
+from training.recipe import Hyper
 
 NOT_HYPER = ("parent",)
 """Fields of a run's params that are no field of Hyper."""
@@ -60,12 +61,12 @@ class Job:
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         return Lines(*data.set_aside(cut, self.hyper.validation), rehearsed)
 
-    def build(self, blobs: Blobs, lines: Lines) -> LineModel:
+    def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""
         torch.manual_seed(self.hyper.seed)
         parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
         texts = [line.text for line in (*lines.learn, *lines.validate, *lines.rehearse)]
-        return recipe.find(self.run.recipe).build(parent, texts)
+        return recipe.find(self.run.recipe).build(parent, texts, self.hyper)
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,13 @@ class Ended:
         return next(r for r in self.history if r["epoch"] == self.best_epoch)
 
 
-def learned(model: LineModel) -> dict[str, Tensor]:
+def learned(model: Learner) -> dict[str, Tensor]:
     """The part of a model's state that training changes: trainable parameters and buffers."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
-def restore(model: LineModel, state: Mapping[str, Any]) -> None:
+def restore(model: Learner, state: Mapping[str, Any]) -> None:
     """Put a checkpoint's learned state into a freshly built model; Damaged where it does not fit."""
     if tuple(state["alphabet"]) != model.alphabet:
         raise Damaged("the checkpoint was trained with another alphabet; start a new run")

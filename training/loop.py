@@ -19,12 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
-from training.data import Batch, Batches, Stock
 from training.device import autocast, spread
 from training.job import Cancelled, Ended, Job, Lines, learned, load, restore
-from training.recipe import LineModel
-from training.schedule import Patience, rate, score
-from training.validate import Marks, mark
+from training.learner import Batch, Learner, Marks
+from training.schedule import Patience, rate
 
 STATE = "state.pt"
 """The one file of a checkpoint."""
@@ -53,23 +51,22 @@ class Loop:
     that was killed goes on exactly as if nothing had happened.
     """
 
-    def __init__(self, job: Job, model: LineModel, lines: Lines, watcher: Watcher) -> None:
+    def __init__(self, job: Job, model: Learner, lines: Lines, watcher: Watcher) -> None:
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         # The workers share every batch, so that their number does not change what is learned.
-        self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world))
+        every = job.hyper.report_every or max(1, round(job.hyper.pass_steps(len(lines.learn))))
+        self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world), report_every=every)
         self.device = ray.train.torch.get_device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # collectives of objects go by the current one
         self.model, self.watcher = model.to(self.device), watcher
-        self.batches = Batches(model, lines.learn, lines.rehearse, self.hyper, self.rank, self.world)
-        self.held = Stock(model, lines.validate[self.rank :: self.world], 1, 0.0, self.hyper.seed)
+        self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
         self.epochs = ceil(job.hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
-        self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.optimiser = torch.optim.AdamW(
-            self.trained, self.hyper.lr, weight_decay=self.hyper.weight_decay, fused=True
-        )
+        groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
+        self.trained = [p for group in groups for p in group["params"]]
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=self.hyper.weight_decay, fused=True)
         self.forward = spread(self.model, self.device, self.world)
         self.patience = Patience(self.hyper.patience)
         self.history: list[dict[str, Any]] = []
@@ -85,7 +82,7 @@ class Loop:
         """Train from the latest checkpoint, or from the start, to the end."""
         self._resume()
         if not self.history:
-            self._note(mark(self.model, self.held, self.world), {})
+            self._note(self.lessons.mark(), {})
         try:
             while self.epoch < self.epochs and not self.patience.spent:
                 self._epoch()
@@ -99,7 +96,7 @@ class Loop:
         began = time.monotonic()
         torch.manual_seed(self.hyper.seed * 1_000_003 + self.epoch * 1009 + self.rank)
         self.model.train()
-        batches = self.batches.epoch(self.epoch)
+        batches = self.lessons.epoch(self.epoch)
         losses = [
             self._step(self.epoch * self.hyper.report_every + i, batches)
             for i in range(self.hyper.report_every)
@@ -108,16 +105,17 @@ class Loop:
         trained = {"loss": sum(losses) / len(losses), "lr": self.optimiser.param_groups[0]["lr"]}
         lines = len(losses) * self.hyper.accumulate * self.hyper.batch * self.world
         trained["lines_per_s"] = lines / (time.monotonic() - began)
-        marks = mark(self.model, self.held, self.world)
-        value = score(marks.loss, marks.cer) if marks else score(trained["loss"])
+        marks = self.lessons.mark()
+        value = marks.score if marks else trained["loss"]
         self.patience.saw(self.epoch, value)
         self._note(marks, trained)
         self._keep(value)
 
     def _step(self, step: int, batches: Iterator[Batch]) -> float:
         """One optimiser step; returns its loss, averaged over batches and workers."""
+        share = rate(self.hyper, step, self.steps, self.patience)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.hyper.lr * rate(step, self.steps, self.hyper.warmup)
+            group["lr"] = group["full"] * share
         self.optimiser.zero_grad(set_to_none=True)
         last = self.hyper.accumulate - 1
         loss = self._agree(sum(self._backward(next(batches), i == last) for i in range(last + 1)))
@@ -135,10 +133,8 @@ class Loop:
         alone = isinstance(self.forward, DistributedDataParallel) and not last
         with self.forward.no_sync() if alone else nullcontext():
             with autocast(self.device, self.hyper):
-                logits, lengths = self.forward(batch.features, batch.widths)
-            targets = (batch.targets, batch.target_lengths)
-            loss = self.model.loss(logits, *targets, lengths, self.hyper.smoothing, batch.rehearsed)
-            loss = loss / self.hyper.accumulate
+                answer = self.forward(*batch.inputs)
+            loss = self.lessons.loss(answer, batch) / self.hyper.accumulate
             loss.backward()
         return float(loss.detach())
 

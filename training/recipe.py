@@ -5,29 +5,41 @@ from __future__ import annotations
 import importlib
 import os
 import pkgutil
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, NotFound
-from redpencil.pixels import Preprocessing
+from redpencil.types import Task
+from training.learner import Learner, Lessons
+
+if TYPE_CHECKING:
+    from training.data import Line
+    from training.job import Lines
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Hyper:
-    """How a run learns; a recipe gives defaults, `params` of a run override single fields."""
+    """How a run learns; a recipe gives defaults, `params` of a run override single fields.
+
+    A family with choices of its own (sizes, what is frozen) adds them as fields of a subclass.
+    """
 
     lr: float = 1e-3
     batch: int = 16
+    schedule: Literal["cosine", "step", "plateau"] = "cosine"  # after the warm-up
+    decay: float = 0.1  # of the rate, at each step down of "step" and "plateau"
+    decay_every: int = 0  # epochs from one step down to the next; on a plateau: that it has lasted
     steps: int = 400  # optimiser steps, at least
     passes: float = 4.0  # and at least so many passes over the corrected lines
-    report_every: int = 50  # steps per epoch: validation, checkpoint, patience count
+    report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
     warmup: float = 0.05  # share of the steps
     clip: float = 1.0  # norm of the gradient
     accumulate: int = 1  # batches per optimiser step
@@ -58,22 +70,22 @@ class Hyper:
 
     def total_steps(self, lines: int) -> int:
         """Optimiser steps of a run that learns from so many corrected lines."""
-        per_step = max(1.0, self.batch * self.accumulate * (1 - self.replay))
-        return max(self.steps, round(self.passes * lines / per_step))
+        return max(self.steps, round(self.passes * self.pass_steps(lines)))
+
+    def pass_steps(self, lines: int) -> float:
+        """Optimiser steps in which every corrected line is met once."""
+        return lines / max(1.0, self.batch * self.accumulate * (1 - self.replay))
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-class LineModel(nn.Module, ABC):
+class LineModel(Learner):
     """A line recogniser with CTC: class 0 is the blank, class i+1 is alphabet[i].
 
     `features` is the frozen part and runs once per line; `forward` is what learns. The last axis
     of the features is the line's width. Parameters that are frozen have requires_grad False.
     """
-
-    preprocessing: Preprocessing
-    alphabet: tuple[str, ...]
 
     def features(self, images: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,...,V]; no gradient flows here. The identity where nothing is frozen."""
@@ -112,6 +124,17 @@ class LineModel(nn.Module, ABC):
         valid = torch.arange(logp.shape[1], device=logp.device) < input_lengths[:, None]
         return (1 - smoothing) * ctc - smoothing * logp.mean(-1)[valid].mean()
 
+    def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> Lessons:
+        """Corrected and rehearsed lines in batches of nearly equal width."""
+        from training.line_lessons import LineLessons
+
+        return LineLessons(self, lines, hyper, rank, world)
+
+    def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+        from training import export
+
+        return export.to_bundle(self, folder, lines, lineage)
+
     def export_module(self) -> nn.Module:
         """image [B,C,H,W] -> indices int64 [B,T], probabilities float32 [B,T]: a bundle's graph."""
         return Exported(self).eval()
@@ -133,16 +156,19 @@ class Exported(nn.Module):
 class Recipe:
     """A model family.
 
-    `build(parent, texts)` gives a model that can spell every one of `texts`. `parent` is the
+    `build(parent, texts, hyper)` gives a model that can spell every one of `texts`. `parent` is the
     folder of the bundle to go on from; None starts anew (ppocr: from the base model). The
-    parent's alphabet is kept and only ever grows at its end.
+    parent's alphabet is kept and only ever grows at its end. `hyper` is of the defaults' class.
+    A run goes on from the champion, always anew, or ("own") from a champion of the same family and
+    else anew. `task` is what the family is made for; it can be trained for others.
     """
 
     name: str
     summary: str
     defaults: Hyper
-    build: Callable[[Path | None, Iterable[str]], LineModel]
-    starts_from: Literal["champion", "scratch"]
+    build: Callable[[Path | None, Iterable[str], Any], Learner]
+    starts_from: Literal["champion", "own", "scratch"]
+    task: Task = Task.OCR
 
 
 def names() -> list[str]:

@@ -17,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from redpencil.blobs import Blobs
-from redpencil.bundle import LineReader
+from redpencil.bundle import open_reader
 from redpencil.metrics import distance
 from redpencil.pixels import Pixels
 from redpencil.types import Member, Split
@@ -55,7 +55,7 @@ def samples(job: Job, blobs: Blobs, before: Path | None, after: Path) -> list[Sa
     """Lines of both sides, read by the bundles in two folders."""
     members = [m for split in (Split.HOLDOUT, Split.TRAIN) for m in some(job.snapshot.side(split))]
     lines = data.lines(members, blobs, job.settings.max_pixels, job.settings.max_pages)
-    old, new = LineReader(before) if before else None, LineReader(after)
+    old, new = open_reader(before) if before else None, open_reader(after)
     return [
         Sample(
             image=line.image,

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import cos, inf, pi
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.recipe import Hyper
 
 
-def rate(step: int, total: int, warmup: float) -> float:
+def rate(hyper: Hyper, step: int, total: int, patience: Patience) -> float:
     """The share (0..1] of the full learning rate at a step counted from 0.
 
-    It rises linearly over the first `warmup` share of all steps, then falls as a cosine to almost 0.
+    It rises linearly over the first `warmup` share of all steps. Then it falls as a cosine to almost
+    0, or by `decay` every `decay_every` epochs, or by `decay` whenever so many were no better.
     """
-    rising = max(1, round(total * warmup))
+    rising = max(1, round(total * hyper.warmup))
     if step < rising:
         return (step + 1) / rising
-    return 0.5 * (1 + cos(pi * (step - rising + 1) / (total - rising + 1)))
+    if hyper.schedule == "cosine":
+        return 0.5 * (1 + cos(pi * (step - rising + 1) / (total - rising + 1)))
+    every = max(1, hyper.decay_every)
+    if hyper.schedule == "step":
+        return float(hyper.decay ** (step // (hyper.report_every * every)))
+    return float(hyper.decay ** (patience.vain // every))
 
 
 def score(loss: float, cer: float | None = None) -> float:
@@ -34,6 +43,7 @@ class Patience:
     best: float = inf
     best_epoch: int = 0
     waited: int = 0
+    vain: int = 0  # epochs that were no better, all together
 
     def saw(self, epoch: int, value: float) -> bool:
         """Take note of an epoch's score; True where it is the best so far."""
@@ -42,6 +52,7 @@ class Patience:
             self.best, self.best_epoch, self.waited = value, epoch, 0
         else:
             self.waited += 1
+            self.vain += 1
         return better
 
     @property
@@ -49,7 +60,8 @@ class Patience:
         return 0 < self.limit <= self.waited
 
     def state(self) -> dict[str, Any]:
-        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+        return asdict(self)
 
     def restore(self, state: dict[str, Any]) -> None:
-        self.best, self.best_epoch, self.waited = state["best"], state["best_epoch"], state["waited"]
+        for name, value in state.items():
+            setattr(self, name, value)

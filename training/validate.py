@@ -12,6 +12,7 @@ from redpencil.decode import ctc_greedy
 from redpencil.metrics import cer, exact, wer
 from training.data import Stock, batched
 from training.recipe import LineModel
+from training.schedule import score
 
 SIZE = 16  # lines per batch
 
@@ -24,6 +25,10 @@ class Marks:
     cer: float
     wer: float
     exact: float
+
+    @property
+    def score(self) -> float:
+        return score(self.loss, self.cer)
 
 
 def mark(model: LineModel, held: Stock, world: int = 1) -> Marks | None:

@@ -33,6 +33,20 @@ def load_by_name(model: nn.Module, path: Path, but: str | None = None) -> None:
         own[tuple(slice(n) for n in stored[name].shape)] = torch.from_numpy(stored[name].copy())
 
 
+def load_parts(model: nn.Module, *paths: Path) -> None:
+    """Fill a model from several graphs that were exported of its parts; every weight must be in one."""
+    stored: dict[str, Floats] = {}
+    for path in paths:
+        constants = _constants(onnx.load(path).graph)
+        stored |= {n.removeprefix("model."): a for n, a in constants.items() if n.startswith("model.")}
+    for name, own in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        if name not in stored or not _fits(stored[name].shape, tuple(own.shape)):
+            raise Damaged(f"{paths[0].parent} holds no weights for {name} of shape {tuple(own.shape)}")
+        own[tuple(slice(n) for n in stored[name].shape)] = torch.from_numpy(stored[name].copy())
+
+
 def load_lstm(lstm: nn.LSTM, path: Path) -> None:
     """Fill a bidirectional LSTM from a graph, whose exporter reorders and renames its weights."""
     graph = onnx.load(path).graph

@@ -44,7 +44,7 @@ class Tiny(LineModel):
         return logits, torch.full((size,), steps) if widths is None else widths
 
 
-def build(parent: Path | None, texts: Iterable[str]) -> Tiny:
+def build(parent: Path | None, texts: Iterable[str], hyper: Hyper) -> Tiny:
     known = Manifest.load(parent).alphabet if parent else ()
     return Tiny(vocab.grow(known, texts))
 

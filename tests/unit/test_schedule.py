@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.schedule import Patience, rate, score
+from training import schedule
+from training.recipe import Hyper
+from training.schedule import Patience, score
+
+
+def rate(step: int, total: int, warmup: float, vain: int = 0, **hyper: object) -> float:
+    return schedule.rate(Hyper(warmup=warmup, **hyper), step, total, Patience(0, vain=vain))
 
 
 @given(st.integers(1, 3000), st.floats(0, 1))
@@ -29,6 +35,17 @@ def test_the_rate_warms_up_linearly_and_ends_near_nothing() -> None:
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[54] == pytest.approx(0.5, abs=0.02)
     assert rates[-1] < 0.001
+
+
+def test_steps_down_come_every_so_many_epochs() -> None:
+    by_step = {"schedule": "step", "decay": 0.9, "decay_every": 2, "report_every": 10}
+    rates = [rate(step, 100, 0.0, **by_step) for step in (1, 19, 20, 39, 40)]
+    assert rates == pytest.approx([1, 1, 0.9, 0.9, 0.81])
+
+
+def test_a_plateau_steps_down_when_it_has_lasted() -> None:
+    on_plateau = {"schedule": "plateau", "decay": 0.5, "decay_every": 3}
+    assert [rate(50, 100, 0.0, vain, **on_plateau) for vain in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
 
 
 def test_a_lower_cer_wins_whatever_the_loss() -> None:

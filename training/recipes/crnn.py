@@ -79,7 +79,7 @@ class CRNN(LineModel):
         return self.head(self.drop(x).transpose(1, 2)).transpose(1, 2), widths
 
 
-def build(parent: Path | None, texts: Iterable[str]) -> CRNN:
+def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None) -> CRNN:
     """A new reader of `texts`, or that of a crnn bundle with its alphabet grown by them."""
     if parent is None:
         return CRNN(vocab.grow((), texts))

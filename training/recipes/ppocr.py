@@ -115,7 +115,7 @@ def base_alphabet(graph: onnx.ModelProto) -> tuple[str, ...]:
     return (*listed.split("\n"), " ")
 
 
-def build(parent: Path | None, texts: Iterable[str]) -> PPOCR:
+def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None) -> PPOCR:
     """The base recogniser (parent None) or the one in a bundle, able to spell `texts`."""
     if parent is None:
         return grown(from_paddle(base_file()), texts)

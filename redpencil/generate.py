@@ -1,0 +1,190 @@
+"""Reads an image with a decoder that writes token after token, each from those before it.
+
+The encoder runs once per image. The decoder gets the tokens that are new and what it kept of the
+old ones (keys and values), so no token is computed twice. Rows of different length share its runs:
+whoever has finished frees its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from redpencil.bundle import Generation, Graph, Manifest, load_session, precision_for, read_graph
+from redpencil.decode import Beams
+from redpencil.errors import Damaged
+from redpencil.pixels import Pixels, to_tensor
+from redpencil.types import LineText, Precision
+
+Tensors = dict[str, NDArray[Any]]
+MEMORY, PAST, NEW = "memory.", "past.", "new."
+ROOM = 16  # positions by which a cache grows
+
+
+class TextReader:
+    """Writes the text of images with the two graphs of an autoregressive bundle; thread-safe.
+
+    The encoder maps "image" float32 [B,C,H,W] to "memory.*" [B,...]. The decoder takes "tokens" int64
+    [B,S], "length" int64 [B] (valid past positions), the memory, and "past.*" float32 [B,h,T,d]; it
+    gives "logits" float32 [B,V] behind the last token, and "new.*" [B,h,S,d] to be kept as past.
+    """
+
+    def __init__(
+        self, folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+    ) -> None:
+        self.manifest = Manifest.load(folder)
+        self.device = device
+        self.precision = precision_for(self.manifest, precision, device)
+        self.tokenizer = _tokenizer(folder, self.manifest)
+        assert self.manifest.generation is not None  # as Manifest.load has checked
+        self.generation: Generation = self.manifest.generation
+        encoder, decoder = self.manifest.graphs[self.precision], self.manifest.decoders[self.precision]
+        self._encoder = load_session(folder, encoder, device, threads)
+        self._decoder = Decoder(load_session(folder, decoder, device, threads), folder / decoder.file)
+
+    def read(self, line: Pixels) -> LineText:
+        """Write the text of one image (H x W x 3, uint8 RGB)."""
+        return self.read_many([line])[0]
+
+    def read_many(self, images: Sequence[Pixels]) -> list[LineText]:
+        """The same answers as one by one, up to rounding; decoded together."""
+        written = self.write(np.stack([self.tensor(image) for image in images]))
+        return [self.text(tokens, sure) for tokens, sure in written]
+
+    def tensor(self, image: Pixels) -> NDArray[np.float32]:
+        """The image as this bundle's encoder wants it, [C, H, W]."""
+        return to_tensor(image, self.manifest.preprocessing)
+
+    def write(self, images: NDArray[np.float32]) -> list[tuple[list[int], list[float]]]:
+        """For each of [B, C, H, W] the tokens written, without the end, and their probabilities."""
+        names = [o.name for o in self._encoder.get_outputs()]
+        memory = dict(zip(names, self._encoder.run(names, {"image": images}), strict=True))
+        return generate(self._decoder, memory, self.generation)
+
+    def text(self, tokens: Sequence[int], sure: Sequence[float]) -> LineText:
+        """Tokens as text; every character is as sure as the token that wrote it."""
+        text, spans = self.tokenizer.decode(list(tokens)), _lengths(self.tokenizer, tokens)
+        each = [round(p, 5) for p, n in zip(sure, spans, strict=True) for _ in range(n)]
+        mean = round(float(np.mean(sure)), 5) if len(sure) else 0.0
+        clean = text.strip()
+        lead = len(text) - len(text.lstrip())
+        each = (each + [mean] * len(text))[lead : lead + len(clean)]
+        return LineText(clean, mean if clean else 0.0, tuple(each))
+
+    def warm(self) -> None:
+        p = self.manifest.preprocessing
+        self.read(np.full((p.height, p.width or 4 * p.height, 3), 127, np.uint8))
+
+
+class Decoder:
+    """The decoder's graph: runs it, and knows the shapes of what it keeps."""
+
+    def __init__(self, session: Any, path: Path) -> None:
+        self._session = session
+        shapes = {i.name: i.shape for i in session.get_inputs()}
+        self.past: Mapping[str, tuple[int, int]] = {
+            n.removeprefix(PAST): (s[1], s[3]) for n, s in shapes.items() if n.startswith(PAST)
+        }
+        self.memory = sorted(n for n in shapes if n.startswith(MEMORY))
+        self._outputs = ["logits", *(NEW + name for name in self.past)]
+        given = {o.name for o in session.get_outputs()}
+        if not {"tokens", "length"} <= set(shapes) or not given.issuperset(self._outputs) or not self.past:
+            raise Damaged(f"{path} is not a decoder: it maps {sorted(shapes)} to {sorted(given)}")
+
+    def run(
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], memory: Tensors, past: Tensors
+    ) -> tuple[NDArray[np.float32], Tensors]:
+        """Logits [B,V] behind the last of the tokens [B,S], and the keys and values of these."""
+        inputs = {"tokens": tokens, "length": lengths} | {n: memory[n] for n in self.memory}
+        inputs |= {PAST + name: value for name, value in past.items()}
+        logits, *new = self._session.run(self._outputs, inputs)
+        return logits, dict(zip(self.past, new, strict=True))
+
+
+class Steps(Protocol):
+    """What decodes: a graph, or a model in training."""
+
+    past: Mapping[str, tuple[int, int]]
+
+    def run(
+        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], memory: Tensors, past: Tensors
+    ) -> tuple[NDArray[np.float32], Tensors]: ...
+
+
+@dataclass
+class Cache:
+    """Keys and values of every row so far, [B,h,T,d] with room to grow; `lengths` [B] are valid."""
+
+    shapes: Mapping[str, tuple[int, int]]
+    lengths: NDArray[np.int64]
+    kept: Tensors = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, (heads, size) in self.shapes.items():
+            self.kept[name] = np.zeros((len(self.lengths), heads, 0, size), np.float32)
+
+    def past(self) -> Tensors:
+        """What is valid in any row; what lies behind a row's own length the graph leaves out."""
+        longest = int(self.lengths.max(initial=0))
+        return {name: np.ascontiguousarray(value[:, :, :longest]) for name, value in self.kept.items()}
+
+    def add(self, new: Tensors) -> None:
+        """Keep what a run gave for its S tokens."""
+        steps = next(iter(new.values())).shape[2]
+        needed = int(self.lengths.max(initial=0)) + steps
+        rows = np.arange(len(self.lengths))[:, None]
+        places = self.lengths[:, None] + np.arange(steps)
+        for name, value in new.items():
+            self.kept[name] = _grown(self.kept[name], needed)
+            self.kept[name][rows, :, places] = value.swapaxes(1, 2)
+        self.lengths = self.lengths + steps
+
+    def pick(self, rows: NDArray[np.int64]) -> None:
+        """Go on with these rows, in this order; a row may come several times."""
+        self.lengths = self.lengths[rows]
+        self.kept = {name: value[rows] for name, value in self.kept.items()}
+
+
+def generate(decoder: Steps, memory: Tensors, how: Generation) -> list[tuple[list[int], list[float]]]:
+    """Per image the tokens up to the end, and the probability of each as it was written."""
+    images = len(next(iter(memory.values())))
+    beams = Beams(images, how.beams, how.end, how.longest, how.length_penalty)
+    cache = Cache(decoder.past, np.zeros(images, np.int64))
+    tokens = np.tile(np.array(how.start, np.int64), (images, 1))
+    while True:
+        logits, new = decoder.run(tokens, cache.lengths, memory, cache.past())
+        cache.add(new)
+        rows = beams.step(logits)
+        if not len(rows):
+            return beams.best()
+        cache.pick(rows)
+        memory = {name: value[rows] for name, value in memory.items()}
+        tokens = beams.last()[:, None]
+
+
+def _grown(kept: NDArray[Any], needed: int) -> NDArray[Any]:
+    if kept.shape[2] >= needed:
+        return kept
+    room = -(-needed // ROOM) * ROOM - kept.shape[2]
+    return np.concatenate([kept, np.zeros((*kept.shape[:2], room, kept.shape[3]), kept.dtype)], 2)
+
+
+def _lengths(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[int]:
+    """How many characters each token adds to the text."""
+    ends = [len(tokenizer.decode(list(tokens[: i + 1]))) for i in range(len(tokens))]
+    return [max(0, end - begin) for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def _tokenizer(folder: Path, manifest: Manifest) -> Tokenizer:
+    file = manifest.tokenizer
+    assert isinstance(file, Graph)  # as Manifest.load has checked
+    try:
+        return Tokenizer.from_str(read_graph(folder, file).decode("utf-8"))
+    except Exception as e:  # the library's errors share no base of their own
+        raise Damaged(f"{folder / file.file} is not a tokenizer: {e}") from e

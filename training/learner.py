@@ -1,0 +1,70 @@
+"""What the loop and the cycle ask of a model, whatever it reads and however it decodes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+from redpencil.bundle import Manifest
+from redpencil.pixels import Preprocessing
+
+if TYPE_CHECKING:
+    from training.data import Line
+    from training.job import Lines
+    from training.recipe import Hyper
+
+
+class Marks(Protocol):
+    """A dataclass of measures on validation lines, each of which becomes `val_NAME` of the history."""
+
+    loss: float
+
+    @property
+    def score(self) -> float:
+        """What the best epoch has least of."""
+
+
+class Batch(Protocol):
+    """Some of what is to be learned; `inputs` go into the model's forward."""
+
+    @property
+    def inputs(self) -> tuple[Tensor | None, ...]: ...
+
+    def to(self, device: Any) -> Batch: ...
+
+
+class Lessons(Protocol):
+    """A worker's share of what a model learns from, and what it is marked on."""
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """`report_every` x `accumulate` batches, the same for the same number and seed."""
+
+    def loss(self, answer: Any, batch: Any) -> Tensor:
+        """The loss of what the model's forward answered to a batch."""
+
+    def mark(self) -> Marks | None:
+        """How well the model does on what was set aside, all workers together; None: nothing was."""
+
+
+class Learner(nn.Module, ABC):
+    """A model that the loop trains and the cycle exports. Parameters that stay have requires_grad False."""
+
+    preprocessing: Preprocessing
+    alphabet: tuple[str, ...]
+    """What the answers are spelled with: a checkpoint fits a model of the same one only."""
+
+    @abstractmethod
+    def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> Lessons:
+        """What worker `rank` of `world` learns from; `hyper.batch` is already its own share."""
+
+    @abstractmethod
+    def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+        """Write the model as a bundle into an existing folder, checked and quantised on `lines`."""
+
+    def parameter_groups(self, hyper: Hyper) -> list[dict[str, Any]]:
+        """Trained parameters with the learning rate (`lr`) that each group has at full height."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad], "lr": hyper.lr}]

@@ -1,0 +1,32 @@
+"""Lines as a CTC reader learns them: corrected and rehearsed ones together, marked by CER."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from training.data import Batch, Batches, Stock
+from training.job import Lines
+from training.recipe import Hyper, LineModel
+from training.validate import Marks, mark
+
+
+class LineLessons:
+    """See `training.learner.Lessons`."""
+
+    def __init__(self, model: LineModel, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
+        self.model, self.hyper, self.world = model, hyper, world
+        self.batches = Batches(model, lines.learn, lines.rehearse, hyper, rank, world)
+        self.held = Stock(model, lines.validate[rank::world], 1, 0.0, hyper.seed)
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        return self.batches.epoch(number)
+
+    def loss(self, answer: tuple[Tensor, Tensor], batch: Batch) -> Tensor:
+        logits, lengths = answer
+        targets = (batch.targets, batch.target_lengths)
+        return self.model.loss(logits, *targets, lengths, self.hyper.smoothing, batch.rehearsed)
+
+    def mark(self) -> Marks | None:
+        return mark(self.model, self.held, self.world)

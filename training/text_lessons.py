@@ -1,0 +1,187 @@
+"""Images with texts as an image-to-text model learns them, and how what it writes is marked.
+
+An epoch depends on its number alone, so a resumed run meets what the interrupted one would have met.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor, distributed
+
+from redpencil import generate
+from redpencil.caption_metrics import caption_scores
+from redpencil.errors import BadInput
+from redpencil.metrics import cer, distance, exact, wer
+from redpencil.pixels import Pixels, scaled_for, to_tensor
+from training.data import Line
+from training.image_to_text import ImageToText, cross_entropy
+from training.job import Lines
+from training.recipe import Hyper
+from training.torch_decoder import TorchDecoder
+
+IGNORED = -100
+SIZE = 16  # images per batch of validation
+MOST_HELD = 200  # images that validation reads; more would cost more than they tell
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """Images with one text each; `targets` holds behind every token the next one, -100 for none."""
+
+    features: Tensor  # [B, ...]
+    tokens: Tensor  # int64 [B, S]
+    targets: Tensor  # int64 [B, S]
+
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor]:
+        return self.features, self.tokens
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        return TextBatch(*(getattr(self, f.name).to(device) for f in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class TextMarks:
+    """What is written about held images, against all their texts; rates against the nearest one."""
+
+    loss: float
+    cer: float
+    wer: float
+    exact: float
+    bleu4: float
+    rouge_l: float
+    cider_d: float
+    best_by: str = "cider_d"
+
+    @property
+    def score(self) -> float:
+        return -self.cider_d if self.best_by == "cider_d" else self.cer
+
+
+class Images:
+    """Every image once: its pixels, or, where a part of the model never learns, that part's answers."""
+
+    def __init__(self, model: ImageToText, lines: Sequence[Line], hyper: Hyper) -> None:
+        self.model, self.hyper = model, hyper
+        self.pixels = {_place(x): x.image for x in lines}
+        self.cached = type(model).features is not ImageToText.features
+        self.kept: dict[tuple[str, int], Tensor] = {}
+
+    def features(self, place: str, turn: int) -> Tensor:
+        """[...] of one image as it is met in a pass; the first is the image itself."""
+        if not self.cached:
+            return self._of(place, turn)
+        copy = turn % max(1, self.hyper.copies)
+        if (place, copy) not in self.kept:
+            self.kept[place, copy] = self._of(place, copy).half()
+        return self.kept[place, copy].float()
+
+    def _of(self, place: str, turn: int) -> Tensor:
+        tensor = torch.from_numpy(to_tensor(self._seen(place, turn), self.model.preprocessing))
+        if not self.cached:
+            return tensor
+        device = next(self.model.parameters()).device
+        with torch.no_grad():
+            return self.model.features(tensor[None].to(device))[0].cpu()
+
+    def _seen(self, place: str, turn: int) -> Pixels:
+        image = scaled_for(self.pixels[place], self.model.preprocessing)
+        if not (turn and self.hyper.augment):
+            return image
+        seed = [self.hyper.seed, turn, *place.encode()[-8:]]
+        return type(self.model).augment(image, np.random.default_rng(seed), self.hyper.augment)
+
+
+class TextLessons:
+    """See `training.learner.Lessons`: every pass meets each text once, in random order."""
+
+    def __init__(self, model: ImageToText, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
+        if not lines.learn:
+            raise BadInput("there is no text to learn from")
+        self.model, self.hyper, self.world = model, hyper, world
+        self.lines = lines.learn[rank::world] or lines.learn
+        self.spelled = [model.spell(line.text) for line in self.lines]
+        self.images = Images(model, self.lines, hyper)
+        places = list(dict.fromkeys(_place(x) for x in lines.validate))[:MOST_HELD][rank::world]
+        self.held = {p: [x for x in lines.validate if _place(x) == p] for p in places}
+        self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
+
+    def epoch(self, number: int) -> Iterator[TextBatch]:
+        count = self.hyper.report_every * self.hyper.accumulate
+        for batch in range(number * count, (number + 1) * count):
+            drawn = self._draws(batch * self.hyper.batch, self.hyper.batch)
+            features = [self.images.features(_place(self.lines[i]), turn + 1) for i, turn in drawn]
+            yield self._batch(features, [self.spelled[i] for i, _ in drawn])
+
+    def loss(self, answer: Tensor, batch: TextBatch) -> Tensor:
+        return cross_entropy(answer, batch.targets, self.hyper.smoothing)
+
+    def mark(self) -> TextMarks | None:
+        """Loss by the given texts, and measures of what is written without seeing them."""
+        self.model.eval()
+        found: list[tuple[float, list[str], str]] = []
+        places = list(self.held)
+        for start in range(0, len(places), SIZE):
+            found += self._mark(places[start : start + SIZE])
+        if self.world > 1:
+            parts: list[list[tuple[float, list[str], str]]] = [[]] * self.world
+            distributed.all_gather_object(parts, found)
+            found = [x for part in parts for x in part]
+        return _marks(found, self.model.best_by) if found else None
+
+    def _mark(self, places: Sequence[str]) -> list[tuple[float, list[str], str]]:
+        """Per image the loss of its first text, all its texts, and the one that is written."""
+        device = next(self.model.parameters()).device
+        features = torch.stack([self.shown.features(p, 0) for p in places]).to(device)
+        texts = [[line.text for line in self.held[p]] for p in places]
+        batch = self._batch(list(features), [self.model.spell(t[0]) for t in texts]).to(device)
+        with torch.inference_mode():
+            loss = float(cross_entropy(self.model(*batch.inputs), batch.targets, 0.0))
+            memory = {f"memory.{n}": v.float().cpu().numpy() for n, v in self.model.encode(features).items()}
+            written = generate.generate(TorchDecoder(self.model), memory, self.model.generation)
+        said = [self.model.tokenizer.decode(tokens).strip() for tokens, _ in written]
+        return [(loss, t, s) for t, s in zip(texts, said, strict=True)]
+
+    def _draws(self, start: int, count: int) -> list[tuple[int, int]]:
+        """(line, pass) of the draws `start` onwards."""
+        drawn = []
+        while count > len(drawn):
+            turn, skip = divmod(start + len(drawn), len(self.lines))
+            order = np.random.default_rng([self.hyper.seed, turn]).permutation(len(self.lines))
+            drawn += [(int(i), turn) for i in order[skip : skip + count - len(drawn)]]
+        return drawn
+
+    def _batch(self, features: Sequence[Tensor], spelled: Sequence[list[int]]) -> TextBatch:
+        start = list(self.model.generation.start)
+        longest = max(map(len, spelled))
+        tokens = torch.full((len(spelled), len(start) + longest - 1), self.model.generation.end)
+        targets = torch.full_like(tokens, IGNORED)
+        for row, ids in enumerate(spelled):
+            whole = torch.tensor([*start, *ids])
+            tokens[row, : len(whole) - 1] = whole[:-1]
+            targets[row, len(start) - 1 : len(whole) - 1] = whole[len(start) :]
+        return TextBatch(torch.stack(list(features)), tokens, targets)
+
+
+def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextMarks:
+    references, said = [texts for _, texts, _ in found], [s for _, _, s in found]
+    nearest = [(min(texts, key=lambda t: distance(t, s)), s) for _, texts, s in found]
+    scores = caption_scores(references, said)
+    return TextMarks(
+        loss=sum(loss for loss, _, _ in found) / len(found),
+        cer=cer(nearest),
+        wer=wer(nearest),
+        exact=exact(nearest),
+        bleu4=scores.bleu4,
+        rouge_l=scores.rouge_l,
+        cider_d=scores.cider_d,
+        best_by=best_by,
+    )
+
+
+def _place(line: Line) -> str:
+    return line.place or line.key

@@ -1,0 +1,82 @@
+"""Tokenizers: trained on the texts at hand, out of a file or folder, or a bundle's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from redpencil.bundle import Manifest, read_graph
+from redpencil.errors import BadInput, Damaged
+
+PAD, START, END, UNKNOWN = "[PAD]", "[START]", "[END]", "[UNK]"
+SPECIAL = [PAD, START, END, UNKNOWN]
+
+
+def word_pieces(texts: Iterable[str], size: int, lower: bool) -> Tokenizer:
+    """A WordPiece tokenizer of at most `size` pieces; lower-casing where wanted."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lower else [])]
+    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(cleanup=True)
+    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
+    return trained(tokenizer, trainer, texts)
+
+
+def byte_pieces(texts: Iterable[str], size: int) -> Tokenizer:
+    """A byte-level BPE tokenizer, which can spell everything: case, space and any script are kept."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    return trained(tokenizer, trainer, texts)
+
+
+def trained(tokenizer: Tokenizer, trainer: object, texts: Iterable[str]) -> Tokenizer:
+    """BadInput where the texts hold nothing to learn pieces from."""
+    given = [text for text in texts if text.strip()]
+    if not given:
+        raise BadInput("the vocabulary would be empty: no image has a text")
+    tokenizer.train_from_iterator(given, trainer)
+    return tokenizer
+
+
+def of_file(path: Path) -> Tokenizer:
+    """A `tokenizer.json`, or the one in a folder; BadInput says what is wrong."""
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise BadInput(f"there is no tokenizer at {file}; save one there with `tokenizers` or transformers")
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library's errors share no base of their own
+        raise BadInput(f"{file} is not a tokenizer: {error}") from error
+
+
+def of_bundle(folder: Path) -> Tokenizer:
+    """The tokenizer of an autoregressive bundle."""
+    file = Manifest.load(folder).tokenizer
+    if file is None:
+        raise Damaged(f"the bundle {folder} has no tokenizer")
+    return Tokenizer.from_str(read_graph(folder, file).decode("utf-8"))
+
+
+def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 2000) -> Tokenizer:
+    """The tokenizer with the words that it cannot spell added at its end, so that ids never change."""
+    unknown = tokenizer.token_to_id(UNKNOWN)
+    if unknown is None:
+        return tokenizer
+    words = {w for text in texts for w in text.split() if unknown in tokenizer.encode(w).ids}
+    tokenizer.add_tokens([w for w in sorted(words)[:most] if tokenizer.token_to_id(w) is None])
+    return tokenizer
+
+
+def fingerprint(tokenizer: Tokenizer) -> tuple[str, ...]:
+    """What a checkpoint must agree on: every token, in order."""
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return tuple(sorted(vocabulary, key=vocabulary.__getitem__))
