@@ -39,7 +39,7 @@ def furnish(settings: Settings, registry: Registry | None = None) -> House:
     """Open what the services work on; makes the database where there is none."""
     settings.home.mkdir(parents=True, exist_ok=True)
     store, blobs = Store.open(settings.database, migrate=True), Blobs.open(settings.blobs)
-    registry, models_ = registry or Registry(settings.mlflow), (settings.model,)
+    registry = registry or Registry(settings.mlflow)
     judge = Judge(settings.home / "logs")
     return House(
         settings=settings,
@@ -49,8 +49,8 @@ def furnish(settings: Settings, registry: Registry | None = None) -> House:
         pictures=Pictures(store, blobs, settings),
         auditor=Auditor.of(settings.home, settings.secret),
         judge=judge,
-        reconciler=Reconciler(store, blobs, registry, judge, models_, settings.reconcile_s),
-        scheduler=Scheduler(store, settings, models_),
+        reconciler=Reconciler(store, blobs, registry, judge, settings.models, settings.reconcile_s),
+        scheduler=Scheduler(store, settings, settings.models),
     )
 
 

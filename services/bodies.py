@@ -39,8 +39,8 @@ class Place(Body):
 
 
 class NewCorrection(Place):
-    """The truth for one line: of a prediction (`region` may be left out where it has but one), or of a
-    place on an image that is known here. `kind` accept takes the predicted text."""
+    """The truth for one line or caption: of a prediction (`region` may be left out where it has but one),
+    or of a place on an image that is known here. `kind` accept takes the predicted text."""
 
     prediction_id: str | None = Field(None, examples=["pred_0199c0ffee12_9f86d081884c7d65"])
     region: str | None = Field(None, examples=["p0-b3"])
@@ -48,6 +48,9 @@ class NewCorrection(Place):
     text: str | None = Field(None, examples=["Alte Drucke und Karten"])
     kind: Kind = Kind.CORRECT
     author: str | None = None
+    task: Task | None = Field(
+        None, description="what is stated: ocr, a line's text, or caption; a prediction knows, else ocr"
+    )
     audit_token: str | None = Field(None, description="as GET /v1/review/next gave it")
 
 
@@ -75,7 +78,6 @@ class ImportedCorrection(NewCorrection):
     created_at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     revocation: Revocation | None = None
     # said by the export for people to read; derived again on import
-    task: Task | None = None
     group: str | None = None
     model: str | None = None
     version: str | None = None

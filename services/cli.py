@@ -12,6 +12,7 @@ import typer
 
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
+from redpencil.types import Task
 from services import cli_experiment, show
 from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
 from services.client import Client
@@ -24,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+# commands in files of their own
 app.add_typer(cli_experiment.experiment, name="experiment")
 
 
@@ -59,19 +61,20 @@ def settings(json: AsJson = False) -> None:
 @in_words
 def predict(
     files: Annotated[list[Path], typer.Argument(help="images or PDFs", exists=True, dir_okay=False)],
+    task: Annotated[Task, typer.Option(help="what is asked: the text, or a caption")] = Task.OCR,
     version: Annotated[str | None, typer.Option(help="ask this version, bypassing the experiment")] = None,
-    mode: Annotated[str, typer.Option(help="auto, line or page")] = "auto",
+    mode: Annotated[str | None, typer.Option(help="of ocr: auto, line or page")] = None,
     group: Annotated[str | None, typer.Option(help="name of the document that the images belong to")] = None,
     json: AsJson = False,
 ) -> None:
-    """Read images and print their text with the ids that corrections need.
+    """Read images, or caption them, and print the text with the ids that corrections need.
 
-    Example: redpencil predict examples/receipt.jpg
+    Examples: redpencil predict examples/receipt.jpg; redpencil predict --task caption photo.jpg
     """
     for path in files:
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
         answer = Client(Settings()).predict(
-            path.read_bytes(), kind, mode=mode, model_version=version, group=group
+            path.read_bytes(), kind, task, mode=mode, model_version=version, group=group
         )
         if json:
             show.as_json(answer)
@@ -95,7 +98,7 @@ def correct(
     author: Who = None,
     json: AsJson = False,
 ) -> None:
-    """State the truth for one line of a prediction.
+    """State the truth for one line of a prediction, or for its caption.
 
     Example: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1
     """
@@ -112,9 +115,12 @@ def correct(
 @app.command()
 @in_words
 def retrain(
-    recipe: Annotated[str | None, typer.Option(help="ppocr or crnn; default: the setting `recipe`")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="how it learns; default: the setting `recipe` or `caption_recipe`")
+    ] = None,
     param: Annotated[
-        list[str] | None, typer.Option(help="a hyper-parameter as name=value; repeatable")
+        list[str] | None,
+        typer.Option("--param", "--set", help="a hyper-parameter as name=value; repeatable"),
     ] = None,
     wait: Annotated[bool, typer.Option(help="follow the run until it ends")] = True,
     model: Model = OCR,
@@ -122,7 +128,8 @@ def retrain(
 ) -> None:
     """Train a new version on all corrections, export it, and have the gate judge it.
 
-    Ctrl-C stops following, not the run. Example: redpencil retrain --param epochs=10
+    Ctrl-C stops following, not the run.
+    Examples: redpencil retrain --set steps=800; redpencil retrain --model caption --set lr=1e-4
     """
     body: dict[str, Any] = {"model": model, "params": _pairs(param or [])}
     run = Client(Settings()).send("/v1/training-runs", body | ({"recipe": recipe} if recipe else {}))
@@ -154,7 +161,7 @@ def _pairs(params: list[str]) -> dict[str, str]:
     """name=value strings as a dictionary; the server checks names and types."""
     split = [p.partition("=") for p in params]
     if wrong := [p for p, (_, sign, _) in zip(params, split, strict=True) if not sign]:
-        raise BadInput(f"--param {wrong[0]}: write it as name=value")
+        raise BadInput(f"--set {wrong[0]}: write it as name=value")
     return {name: value for name, _, value in split}
 
 
@@ -219,19 +226,35 @@ def _serving_changed(state: dict[str, Any], json: bool) -> None:
 @in_words
 def lineage(
     id: Annotated[str, typer.Argument(help="prediction, correction, snapshot or run id, or model/version")],
+    model: Model = OCR,
     json: AsJson = False,
 ) -> None:
-    """Where a thing comes from and what came of it, both ways."""
-    answer = Client(Settings()).read(f"/v1/lineage/{id}")
+    """Where a thing comes from and what came of it, both ways.
+
+    A bare number is a version of --model. Examples: redpencil lineage caption/2, or 2 --model caption
+    """
+    answer = Client(Settings()).read(f"/v1/lineage/{model}/{id}" if id.isdigit() else f"/v1/lineage/{id}")
     show.as_json(answer) if json else show.tree(answer)
 
 
 @app.command()
 @in_words
-def status(json: AsJson = False) -> None:
+def status(
+    model: Annotated[str | None, typer.Option(help="show this model alone")] = None, json: AsJson = False
+) -> None:
     """What is up, what is served, what is running, and what was refused lately."""
-    answer = Client(Settings()).read("/v1/status")
-    show.as_json(answer) if json else show.tree(answer)
+    answer = Client(Settings()).read("/v1/status", model=model)
+    if json:
+        return show.as_json(answer)
+    answer["models"] = {name: _in_short(name, now) for name, now in answer["models"].items()}
+    show.tree(answer)
+
+
+def _in_short(model: str, now: dict[str, Any]) -> dict[str, Any] | str:
+    """A model that nobody uses yet in one line."""
+    if now["versions"] or now["corrections"] or now["last_run"]:
+        return now
+    return f"no version yet: `redpencil import` brings one, `redpencil retrain --model {model}` trains one"
 
 
 @app.command()

@@ -10,6 +10,7 @@ import httpx
 
 from redpencil.errors import NotReady, RedpencilError
 from redpencil.settings import Settings
+from redpencil.types import Task
 
 TIMEOUT_S = 120.0
 
@@ -32,9 +33,9 @@ class Client:
         key = {"Idempotency-Key": secrets.token_hex(16)}
         return self._call(method, self._settings.services + path, json=body or {}, headers=key)
 
-    def predict(self, data: bytes, media_type: str, **query: Any) -> Any:
-        """One file through POST /v1/ocr of serving."""
-        url = f"{self._settings.serving}/v1/ocr"
+    def predict(self, data: bytes, media_type: str, task: Task = Task.OCR, **query: Any) -> Any:
+        """One file through serving: POST /v1/ocr, or /v1/captions."""
+        url = f"{self._settings.serving}/v1/{'ocr' if task is Task.OCR else 'captions'}"
         kind = {"Content-Type": media_type}
         return self._call("POST", url, content=data, params=_given(query), headers=kind)
 

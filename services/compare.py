@@ -10,7 +10,7 @@ from redpencil.evidence import Exposure, Report, report
 from redpencil.labels import Arm, Label, label
 from redpencil.store import Store
 from redpencil.store.experiments import Answer
-from redpencil.types import Correction, Experiment, Prediction, Variant
+from redpencil.types import Correction, Experiment, Kind, Prediction, Task, Variant
 from services.promote import entries
 
 ARM: dict[str, Arm] = {Variant.CHAMPION.value: "A", Variant.CHALLENGER.value: "B"}
@@ -76,8 +76,12 @@ def _is_of(prediction: Prediction, experiment: Experiment) -> bool:
 
 
 def _shadow(correction: Correction, mirror: Prediction | None) -> str | None:
-    """What the other arm read at the same place, unseen."""
-    if mirror is None:
+    """What the other arm read at the same place, unseen.
+
+    None for a caption that a person edited or accepted: it takes after the one shown, where another
+    would have done as well. Only one typed unseen owes nothing to either arm.
+    """
+    if mirror is None or (correction.task is Task.CAPTION and correction.kind is not Kind.BLIND):
         return None
     same = [b for b in mirror.blocks if (b.page, b.polygon) == (correction.page, correction.polygon)]
     return same[0].text if same else None

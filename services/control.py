@@ -33,6 +33,9 @@ def lineage(id: str, house: Here) -> dict[str, Any]:
 
 
 @router.get("/status")
-def status(house: Here) -> dict[str, Any]:
-    """Every part, what is served, what is running, what was refused, and the room on the disk."""
-    return overview(house)
+def status(house: Here, model: str | None = None) -> dict[str, Any]:
+    """Every part, what is served, what is running, what was refused, and the room on the disk.
+
+    Of every model, or of the one named.
+    """
+    return overview(house, house.models if model is None else (house.known(model),))

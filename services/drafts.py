@@ -10,7 +10,7 @@ from typing import Any
 from redpencil import text
 from redpencil.errors import BadInput, NotFound
 from redpencil.ids import new_id
-from redpencil.pixels import crop_line
+from redpencil.pixels import crop_line, whole
 from redpencil.types import Block, Correction, Image, Kind, Polygon, Prediction, Task
 from services.bodies import ImportedCorrection, NewCorrection, Place
 from services.house import House, name_of_person
@@ -29,7 +29,9 @@ class Known:
 
     def _image(self, sha256: str) -> Image:
         if (image := self.house.store.images.get(sha256)) is None:
-            raise NotFound(f"no image {sha256} is known here; send it to /v1/ocr or /v1/images first")
+            raise NotFound(
+                f"no image {sha256} is known here; send it for a prediction, or to /v1/images, first"
+            )
         return image
 
 
@@ -41,6 +43,8 @@ def draft(known: Known, body: NewCorrection, caller: str) -> Correction:
     if body.prediction_id is None:
         return _of_place(known, body, author)
     prediction = known.prediction(body.prediction_id)
+    if body.task not in (None, prediction.task):
+        raise BadInput(f"{prediction.id} is about the task {prediction.task}, not {body.task}")
     if polygon_of(body) is not None:
         return _of_missed_line(known, body, prediction, author)
     return _of_block(known, body, prediction, author)
@@ -85,7 +89,7 @@ def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author:
         **_common(body, author, prediction.task, known.image(prediction.image)),
         page=block.page,
         polygon=block.polygon,
-        text=_text(body, block.text),
+        text=_text(body, prediction.task, block.text),
         prediction=prediction.id,
         region=block.id,
         predicted=block.text,
@@ -101,8 +105,8 @@ def _of_missed_line(known: Known, body: NewCorrection, prediction: Prediction, a
     return Correction(
         **_common(body, author, prediction.task, known.image(prediction.image)),
         page=body.page,
-        polygon=_checked_place(known, prediction.image, body),
-        text=_text(body, None),
+        polygon=_checked_place(known, prediction.image, body, prediction.task),
+        text=_text(body, prediction.task),
         prediction=prediction.id,
         audit_probability=_audit(known, body, None),
         **_arm(prediction),
@@ -110,14 +114,14 @@ def _of_missed_line(known: Known, body: NewCorrection, prediction: Prediction, a
 
 
 def _of_place(known: Known, body: NewCorrection, author: str) -> Correction:
-    image = known.image(str(body.image))
+    image, task = known.image(str(body.image)), body.task or Task.OCR
     if body.region is not None:
         raise BadInput("region names a block of a prediction: give prediction_id with it, or bbox/polygon")
     return Correction(
-        **_common(body, author, Task.OCR, image),
+        **_common(body, author, task, image),
         page=body.page,
-        polygon=_checked_place(known, image.sha256, body),
-        text=_text(body, None),
+        polygon=_checked_place(known, image.sha256, body, task),
+        text=_text(body, task),
         audit_probability=_audit(known, body, None),
     )
 
@@ -150,9 +154,14 @@ def _block(prediction: Prediction, region: str | None) -> Block:
     raise BadInput(f"{prediction.id} {what}; there are {ids}")
 
 
-def _text(body: NewCorrection, predicted: str | None) -> str:
-    if body.kind is Kind.ACCEPT:
-        return _accepted(body, predicted)
+def _text(body: NewCorrection, task: Task, predicted: str | None = None) -> str:
+    said = _accepted(body, predicted) if body.kind is Kind.ACCEPT else _stated(body)
+    if task is Task.CAPTION and not said.strip():
+        raise BadInput("the caption is empty: say in words what is to be seen")
+    return said
+
+
+def _stated(body: NewCorrection) -> str:
     if body.text is None:
         raise BadInput("text is missing: give the true text (empty where nothing is written), or kind accept")
     return text.clean(body.text)
@@ -172,10 +181,11 @@ def _audit(known: Known, body: NewCorrection, region: str | None) -> float | Non
     return known.house.auditor.probability(body.audit_token, body.prediction_id, region)
 
 
-def _checked_place(known: Known, sha256: str, body: NewCorrection) -> Polygon:
-    """The place of a line, which must lie on the page; without one the page is one line."""
+def _checked_place(known: Known, sha256: str, body: NewCorrection, task: Task) -> Polygon:
+    """The place of a line, which must lie on the page; without one, and for a caption, the whole page."""
     picture = known.house.pictures.page(sha256, body.page)
-    height, width = picture.shape[:2]
-    polygon = polygon_of(body) or ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+    polygon = polygon_of(body) or whole(picture)
+    if task is Task.CAPTION and polygon != whole(picture):
+        raise BadInput("a caption is about the whole image: leave bbox and polygon out")
     crop_line(picture, polygon)
     return polygon

@@ -61,10 +61,11 @@ def page(name: str) -> Response:
 
 
 @router.post("/v1/ocr", tags=["predictions"])
-async def ocr(request: Request, house: Here) -> Response:
+@router.post("/v1/captions", tags=["predictions"])
+async def predict(request: Request, house: Here) -> Response:
     """Passed on to serving as it is; the answer too."""
     serving: httpx.AsyncClient = request.app.state.serving
-    url = httpx.URL(f"{house.settings.serving}/v1/ocr", query=request.url.query.encode())
+    url = httpx.URL(house.settings.serving + request.url.path, query=request.url.query.encode())
     headers = {k: v for k in PASSED_ON if (v := request.headers.get(k)) is not None}
     try:
         answer = await serving.post(url, content=await request.body(), headers=headers)

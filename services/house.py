@@ -37,10 +37,10 @@ class House:
 
     @property
     def models(self) -> tuple[str, ...]:
-        return (self.settings.model,)
+        return self.settings.models
 
     def known(self, model: str | None) -> str:
-        """The model asked for, the configured one where none was named."""
+        """The model asked for, the one that reads text where none was named."""
         if model in (None, *self.models):
             return model or self.settings.model
         raise NotFound(f"there is no model {model!r} here; there is {', '.join(self.models)}")

@@ -99,7 +99,8 @@ class Reconciler:
     def _enter(self, model: str, now: Standing) -> None:
         before = self.standings.get(model)
         if before is None or (before.state, before.why, before.version) != (now.state, now.why, now.version):
-            log.info("%s: %s %s", model, now.state, now.why)
+            if now.state != "empty":  # a model that nobody has brought is no news
+                log.info("%s: %s %s", model, now.state, now.why)
             self.standings[model] = Standing(now.state, now.why, now.version, time.time())
 
     def _follow(self, model: str) -> Standing:

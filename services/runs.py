@@ -8,32 +8,37 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from redpencil.errors import BadInput, Conflict
-from redpencil.types import RunState
+from redpencil.types import RunState, Task
 from services import leash
 from services.bodies import NewRun
 from services.house import Here, House
 from services.once import Answer, OnceOnly
-from services.schedule import queue
-from services.tasks import task_of
+from services.schedule import queue, usual_recipe
 from services.views import of_run, page_of
 
 router = APIRouter(prefix="/v1/training-runs", tags=["training"])
+FIRST = {
+    Task.OCR: "correct some lines first",
+    Task.CAPTION: "correct some captions first, or import some that were written elsewhere",
+}
 RECIPES = Path(__file__).parent.parent / "training" / "recipes"
 
 
 @router.post("", status_code=202)
 def start(body: NewRun, house: Here, once: OnceOnly) -> Response:
-    """Queue a run; the answer comes at once. One run per model goes on at a time, others wait."""
+    """Queue a run; the answer comes at once. One run goes on at a time, others wait."""
     return once(lambda: _queued(house, body))
 
 
 def _queued(house: House, body: NewRun) -> Answer:
-    model, recipe = house.known(body.model), body.recipe or house.settings.recipe
+    model = house.known(body.model)
+    recipe = body.recipe or usual_recipe(house.settings, model)
     there = recipes()
     if there and recipe not in there:
         raise BadInput(f"there is no recipe {recipe!r}; there are {', '.join(there)}")
-    if not house.store.corrections.count_since(task_of(model), 0):
-        raise Conflict("there are no corrections to learn from yet; correct some lines first")
+    task = house.settings.task_of(model)
+    if not house.store.corrections.count_since(task, 0):
+        raise Conflict(f"there are no corrections to learn from yet; {FIRST[task]}")
     run = queue(house.store, model, recipe, "api", dict(body.params))
     return 202, of_run(run, house.settings.mlflow)
 
@@ -52,9 +57,9 @@ def list_runs(
 
 
 @router.get("/recipes")
-def list_recipes() -> dict[str, Any]:
-    """The recipes that a run may name."""
-    return {"recipes": recipes()}
+def list_recipes(house: Here) -> dict[str, Any]:
+    """The recipes that a run may name, and which of them each model is trained by where none is named."""
+    return {"recipes": recipes(), "usual": {m: usual_recipe(house.settings, m) for m in house.models}}
 
 
 @router.get("/{id}")
@@ -97,6 +102,8 @@ def recipes() -> list[str]:
 
 
 def _ahead(house: House, id: str) -> int:
-    model = house.store.runs.get(id).model
-    waiting = house.store.runs.list(model, [RunState.QUEUED, RunState.RUNNING], limit=200)
-    return sum(other.id < id for other in waiting)
+    """How many runs, of any model, come before a waiting one."""
+    open_ = house.store.runs.list(states=[RunState.QUEUED, RunState.RUNNING], limit=200)
+    return sum(
+        other.model in house.models and (other.state is RunState.RUNNING or other.id < id) for other in open_
+    )

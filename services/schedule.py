@@ -1,4 +1,4 @@
-"""When to retrain: by cron expression, or after so many new corrections."""
+"""When to retrain: by cron expression, or after so many new corrections; each model by its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from redpencil.errors import BadInput
 from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import Run, RunState
-from services.tasks import task_of
+from redpencil.types import Run, RunState, Task
 
 WAITING = (RunState.QUEUED, RunState.RUNNING)
 
@@ -38,13 +37,13 @@ class Schedule:
             self._skip(model, "no new corrections since the last run")
             return None
         self.skipped.pop(model, None)
-        return queue(self._store, model, self._settings.recipe, trigger)
+        return queue(self._store, model, usual_recipe(self._settings, model), trigger)
 
     def new_corrections(self, model: str) -> int:
         """How many were made since the last run froze what it learned from."""
         last = self._last(model)
         since = 0.0 if last is None else last.started_at or last.created_at
-        return self._store.corrections.count_since(task_of(model), since)
+        return self._store.corrections.count_since(self._settings.task_of(model), since)
 
     def next_at(self, model: str) -> float | None:
         """When the cron expression comes due next; None without one."""
@@ -75,10 +74,15 @@ class Schedule:
         return next((r for r in runs if r.state is not RunState.CANCELLED or r.started_at), None)
 
 
+def usual_recipe(settings: Settings, model: str) -> str:
+    """What a model is trained by where nobody says otherwise."""
+    return settings.caption_recipe if settings.task_of(model) is Task.CAPTION else settings.recipe
+
+
 def queue(
     store: Store, model: str, recipe: str, trigger: str, params: dict[str, object] | None = None
 ) -> Run:
-    """Add a run; it starts as soon as no other of its model is running."""
+    """Add a run; it starts as soon as no other is running and none older waits."""
     run = Run(new_id("run"), model, recipe, RunState.QUEUED, trigger, time.time(), params or {})
     store.runs.add(run)
     return run

@@ -1,4 +1,4 @@
-"""Starts training runs, one per model at a time, watches them, and forgets none over a restart."""
+"""Starts training runs, one at a time, watches them, and forgets none over a restart."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ STOP_TIMEOUT_S = 10.0
 KEYS_KEPT_S = 7 * 24 * 3600.0
 """How long an Idempotency-Key is remembered."""
 TIDY_S = 3600.0
+MOST_WAITING = 1000
 
 Start = Callable[[list[str], Path], subprocess.Popen[bytes]]
 
@@ -65,8 +66,7 @@ class Scheduler:
             for run in self._store.runs.list(model, [RunState.RUNNING]):
                 self._watch(run)
             self.schedule.due(model)
-            if (claimed := self._store.runs.claim_next(model)) is not None:
-                self._launch(claimed)
+        self._start_next()
         self._reap()
         if time.monotonic() - self._tidied_at > TIDY_S:
             self._store.idempotency.forget(KEYS_KEPT_S)
@@ -85,6 +85,19 @@ class Scheduler:
 
     def log_of(self, id: str) -> Path:
         return self._settings.home / "logs" / f"{id}.log"
+
+    def _start_next(self) -> None:
+        """The run that has waited longest, of whichever model; the models share this machine's cores."""
+        waiting = []
+        for model in self._models:
+            if self._store.runs.list(model, [RunState.RUNNING], limit=1):
+                return
+            waiting += self._store.runs.list(model, [RunState.QUEUED], limit=MOST_WAITING)[-1:]
+        if not waiting:
+            return
+        oldest = min(waiting, key=lambda run: (run.created_at, run.id))
+        if (claimed := self._store.runs.claim_next(oldest.model)) is not None:
+            self._launch(claimed)
 
     def _watch(self, run: Run) -> None:
         """A run that is said to be running: it does, or it is stopped, resumed or given up."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -11,18 +12,17 @@ import httpx
 from redpencil.types import RunState
 from services.house import House
 from services.models import serving
-from services.tasks import task_of
 from services.views import of_run
 
 PROBE_S = 1.0
 LOW_DISK_BYTES = 2 * 2**30
 
 
-def overview(house: House) -> dict[str, Any]:
+def overview(house: House, models: Sequence[str]) -> dict[str, Any]:
     return {
         "at": time.time(),
         "parts": parts(house),
-        "models": {model: _model(house, model) for model in house.models},
+        "models": {model: _model(house, model) for model in models},
         "disk": disk(house),
         "audit_share": house.settings.audit_share,
         "links": {"mlflow": house.settings.mlflow, "serving": house.settings.serving},
@@ -52,14 +52,17 @@ def _model(house: House, model: str) -> dict[str, Any]:
     last = house.store.runs.list(model, limit=1)
     experiment = house.store.experiments.current(model)
     judging = house.judge.now
+    task = house.settings.task_of(model)
     return {
+        "task": task.value,
+        "versions": len(house.store.versions.list(model)),
         "serving": serving(model, house),
         "runs": [of_run(r, house.settings.mlflow) for r in going],
         "last_run": of_run(last[0], house.settings.mlflow) if last else None,
         "experiment": None if experiment is None else experiment.id,
         "judging": judging[1] if judging and judging[0] == model else None,
         "to_review": house.store.predictions.uncorrected_count(model),
-        "corrections": house.store.corrections.count_since(task_of(model), 0),
+        "corrections": house.store.corrections.count_since(task, 0),
         "new_corrections": house.scheduler.schedule.new_corrections(model),
         "next_run_at": house.scheduler.schedule.next_at(model),
         "schedule": house.scheduler.schedule.skipped.get(model, ""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -52,7 +53,8 @@ async def import_corrections(
 ) -> Response:
     """Keep every good line, in one transaction, and say of each bad one why it was refused.
 
-    A line that was exported here and is here already is counted as a duplicate.
+    A line that was exported here and is here already is counted as a duplicate. Several captions of one
+    image that name no author are so many references: their authors are `reference 1`, `reference 2` ...
     """
     data, request_id = await request.body(), request_id_of(request.scope)
     return await run_in_threadpool(once, lambda: _imported(house, data, caller, atomic, request_id))
@@ -74,20 +76,30 @@ def read(house: House, data: bytes, caller: str) -> Report:
     """Check every line of an import; nothing is kept yet."""
     report, known = Report(), Known(house)
     seen: dict[str, Correction] = {}
+    references: Counter[str] = Counter()
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
             if line.strip():
-                _take(known, ImportedCorrection.model_validate_json(line), caller, seen, report)
+                said = ImportedCorrection.model_validate_json(line)
+                _take(known, said, _author(said, caller, references), seen, report)
         except (ValidationError, BadInput, NotFound) as error:
             report.refused.append({"line": number, "reason": _reason(error)})
     report.accepted = list(seen.values())
     return report
 
 
+def _author(line: ImportedCorrection, caller: str, references: Counter[str]) -> str:
+    """Who says what nobody is named for; of one author only the latest caption of an image would count."""
+    if line.task is not Task.CAPTION or line.image is None or line.author is not None:
+        return caller
+    references[line.image] += 1
+    return f"reference {references[line.image]}"
+
+
 def _take(
-    known: Known, line: ImportedCorrection, caller: str, seen: dict[str, Correction], report: Report
+    known: Known, line: ImportedCorrection, author: str, seen: dict[str, Correction], report: Report
 ) -> None:
-    correction = imported(known, line, caller)
+    correction = imported(known, line, author)
     if line.id is not None and _is_there(known.house.store, correction, seen):
         report.duplicates += 1
     else:

@@ -94,33 +94,33 @@ class World:
         APPS[self.settings.api_keys, self.settings.max_upload_bytes] = app
         return app
 
-    def tick(self) -> Any:
-        return self.house.reconciler.tick(MODEL)
+    def tick(self, model: str = MODEL) -> Any:
+        return self.house.reconciler.tick(model)
 
     def version(
-        self, version: str, outcome: Outcome | None = Outcome.PASSED, reason: str = ""
+        self, version: str, outcome: Outcome | None = Outcome.PASSED, reason: str = "", model: str = MODEL
     ) -> ModelVersion:
         """A version that is registered, and judged unless told otherwise; what it holds is no real bundle."""
         kept = self.house.blobs.put(f"bundle of version {version}".encode())
-        made = ModelVersion(MODEL, version, kept, time.time())
+        made = ModelVersion(model, version, kept, time.time())
         self.store.versions.add(made)
         if isinstance(self.registry, FakeRegistry):
-            self.registry.add(MODEL, version)
+            self.registry.add(model, version)
         if outcome is not None:
-            self.judge(version, outcome, reason)
+            self.judge(version, outcome, reason, model)
         return made
 
-    def judge(self, version: str, outcome: Outcome, reason: str = "") -> None:
+    def judge(self, version: str, outcome: Outcome, reason: str = "", model: str = MODEL) -> None:
         said = (reason,) if reason else ()
         verdict = Verdict(outcome, said, Precision.INT8, {}, {}, version, judged_at=time.time())
-        self.store.versions.put_verdict(MODEL, version, verdict)
+        self.store.versions.put_verdict(model, version, verdict)
 
-    def serve(self, *versions: str) -> None:
+    def serve(self, *versions: str, model: str = MODEL) -> None:
         """Make passed versions champion, one after the other."""
         for version in versions:
-            self.version(version)
-            self.registry.aliases[MODEL, "champion"] = version
-            self.tick()
+            self.version(version, model=model)
+            self.registry.aliases[model, "champion"] = version
+            self.tick(model)
 
     def image(self, text: str = "hello", group: str | None = None) -> Image:
         data = cv2.imencode(".png", tiny_bundle.paint(text))[1].tobytes()
@@ -143,8 +143,8 @@ class World:
             id=new_id("pred"),
             created_at=time.time(),
             image=shown.sha256,
-            task=Task.OCR,
-            model=MODEL,
+            task=fields.pop("task", Task.OCR),
+            model=fields.pop("model", MODEL),
             version=version,
             variant=fields.pop("variant", Variant.CHAMPION),
             pages=(Page(0, width, height),),

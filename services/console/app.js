@@ -4,6 +4,7 @@ import { author, get, rename } from "./api.js";
 import { h, notice } from "./dom.js";
 import * as experiment from "./experiment.js";
 import * as lineage from "./lineage.js";
+import { inUse } from "./model.js";
 import * as read from "./read.js";
 import * as review from "./review.js";
 import * as training from "./training.js";
@@ -43,19 +44,27 @@ async function standing() {
 }
 
 function said(status) {
-  const [model, now] = Object.entries(status.models)[0];
-  const { champion, replicas, registry, weight, challenger } = now.serving;
+  const models = inUse(status);
+  const good = models.flatMap(([model, now]) => going(model, now));
+  const bad = Object.entries(status.parts).filter(([, p]) => !p.up).map(([name, p]) => `${name}: ${p.why}`);
+  bad.push(...models.flatMap(([model, now]) => undecided(model, now.serving.registry)));
+  if (status.disk.low) bad.push(`the disk is almost full: ${(status.disk.free_bytes / 2 ** 30).toFixed(1)} GiB left`);
+  return [h("span", {}, good.join(" · ")), ...bad.map((words) => h("span", { class: "bad" }, ` · ${words}`))];
+}
+
+function going(model, now) {
+  const { champion, replicas, weight, challenger } = now.serving;
   const behind = replicas.filter((r) => !r.up_to_date).length;
   const parts = [champion ? `${model} version ${champion} is served` : `no version of ${model} is served yet`];
   if (weight) parts.push(`version ${challenger} answers ${Math.round(100 * weight)} %`);
   if (behind) parts.push(`${behind} of ${replicas.length} replicas are still loading`);
   if (now.runs.some((r) => r.state === "running")) parts.push("a training run is going on");
-  const good = h("span", {}, parts.join(" · "));
-  const bad = Object.entries(status.parts).filter(([, p]) => !p.up).map(([name, p]) => `${name}: ${p.why}`);
-  if (registry.state === "refused") bad.push(`version ${registry.version} was refused: ${registry.why}`);
-  if (registry.state === "judging" || registry.state === "waiting") bad.push(registry.why);
-  if (status.disk.low) bad.push(`the disk is almost full: ${(status.disk.free_bytes / 2 ** 30).toFixed(1)} GiB left`);
-  return [good, ...bad.map((words) => h("span", { class: "bad" }, ` · ${words}`))];
+  return parts;
+}
+
+function undecided(model, registry) {
+  if (registry.state === "refused") return [`${model} version ${registry.version} was refused: ${registry.why}`];
+  return registry.state === "judging" || registry.state === "waiting" ? [registry.why] : [];
 }
 
 const name = document.getElementById("author");

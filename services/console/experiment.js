@@ -2,12 +2,12 @@
 
 import { author, get, send } from "./api.js";
 import { ask, h, notice, percent, when } from "./dom.js";
+import { chosen } from "./model.js";
 
 export async function show(main) {
-  const status = await get("/v1/status");
-  const [model, now] = Object.entries(status.models)[0];
-  const listed = (await get("/v1/experiments")).items;
-  main.append(h("h1", {}, "Experiment"));
+  const { model, now, choice } = await chosen();
+  const listed = (await get(`/v1/experiments?model=${model}`)).items;
+  main.append(h("h1", {}, "Experiment"), choice ?? "");
   if (now.experiment) main.append(...report(await get(`/v1/experiments/${now.experiment}`), true));
   else main.append(await starter(model, now.serving));
   for (const old of listed.filter((e) => e.id !== now.experiment).slice(0, 5)) {

@@ -3,28 +3,49 @@
 import { get, picture, upload } from "./api.js";
 import { h, notice, svg } from "./dom.js";
 import { editor } from "./editor.js";
+import { inUse } from "./model.js";
 
 const WEAK = 0.85;
 const SHEET_PX = 1600;
+const ASKS = { ocr: ["Read the text", "/v1/ocr"], caption: ["Say what is to be seen", "/v1/captions"] };
 
 export async function show(main, id) {
-  const input = h("input", { type: "file", id: "file", multiple: true, accept: "image/*,application/pdf", change: () => take(input.files) });
+  const asked = await asks();
+  const input = h("input", { type: "file", id: "file", multiple: true, accept: "image/*,application/pdf", change: () => take(input.files, asked.value) });
   const drop = h("div", { class: "card drop" },
     h("label", { for: "file" }, "Choose an image or PDF, or drop it here"), input);
   drop.addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("over")));
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => (event.preventDefault(), drop.classList.remove("over"), take(event.dataTransfer.files)));
-  main.append(h("h1", {}, "Read and correct"), drop);
+  drop.addEventListener("drop", (event) => (event.preventDefault(), drop.classList.remove("over"), take(event.dataTransfer.files, asked.value)));
+  const what = asked.length > 1 ? h("div", { class: "row" }, h("label", { for: "asked" }, "What to do"), asked) : "";
+  main.append(h("h1", {}, "Read and correct"), what, drop);
   if (id) await open(main, id);
   else main.append(await recent());
 }
 
-async function take(files) {
+let wish = "/v1/ocr"; // what was asked last
+
+// What can be asked of an image: each task, by its champion or by another version.
+async function asks() {
+  const used = inUse(await get("/v1/status")).filter(([, now], n) => !n || now.versions);
+  const groups = used.map(async ([model, now]) => {
+    const [words, path] = ASKS[now.task];
+    const others = now.versions > 1 ? (await get(`/v1/models/${model}/versions`)).items.filter((v) => v.role !== "champion") : [];
+    const named = others.map((v) => option(`${path}?model_version=${v.version}`, `${words}, by version ${v.version}`));
+    return [option(path, words), ...named];
+  });
+  return h("select", { id: "asked" }, ...(await Promise.all(groups)).flat());
+}
+
+const option = (value, words) => h("option", { value, selected: value === wish }, words);
+
+async function take(files, path) {
+  wish = path;
   let last = null;
   for (const file of files) {
     notice(`Reading ${file.name} …`, 60);
     try {
-      last = (await upload("/v1/ocr", file)).prediction_id;
+      last = (await upload(path, file)).prediction_id;
       notice(`${file.name} was read.`, 3);
     } catch (error) {
       notice(`${file.name}: ${error.message}`, 15);
@@ -37,7 +58,7 @@ async function recent() {
   const { items } = await get("/v1/predictions?limit=10");
   if (!items.length) return h("p", { class: "faint" }, "Nothing was read yet.");
   const rows = items.map((p) => h("li", {}, h("a", { href: `#/read/${p.id}` }, new Date(1000 * p.created_at).toLocaleString()),
-    ` · ${p.lines} lines by version ${p.version}`));
+    ` · ${p.task === "caption" ? "caption" : `${p.lines} lines`} by version ${p.version}`));
   return h("section", {}, h("h2", {}, "Read lately"), h("ul", {}, rows));
 }
 
@@ -52,7 +73,7 @@ async function open(main, id) {
   const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { click: () => edit(b.id) }, b.text || "(empty)")]));
   list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
   const slot = h("div");
-  side.append(slot, h("h2", {}, `${prediction.blocks.length} lines`), list);
+  side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : `${prediction.blocks.length} lines`), list);
   main.append(
     h("p", { class: "small faint" }, `${prediction.id} · version ${prediction.version} (${prediction.variant}) · ${Math.round(prediction.latency_ms)} ms · `,
       h("a", { href: `#/lineage/${prediction.id}` }, "lineage")),
@@ -110,5 +131,5 @@ function sheet(prediction, page, shapes, edit) {
   picture(`/v1/images/${prediction.image}?page=${page.index}&width=${SHEET_PX}`)
     .then((address) => ((image.onload = () => URL.revokeObjectURL(address)), (image.src = address)))
     .catch((error) => (image.alt = error.message));
-  return h("div", { class: "sheet" }, image, svg("svg", { viewBox: `0 0 ${page.width} ${page.height}`, preserveAspectRatio: "none" }, ...boxes));
+  return h("div", { class: prediction.task === "caption" ? "sheet whole" : "sheet" }, image, svg("svg", { viewBox: `0 0 ${page.width} ${page.height}`, preserveAspectRatio: "none" }, ...boxes));
 }

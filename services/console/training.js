@@ -2,16 +2,18 @@
 
 import { get, send } from "./api.js";
 import { ask, duration, h, notice, percent, when } from "./dom.js";
+import { chosen } from "./model.js";
 
 const POLL_MS = 1500;
 
 export async function show(main) {
-  const { recipes } = await get("/v1/training-runs/recipes");
-  const recipe = h("select", { id: "recipe" }, h("option", { value: "" }, "the usual recipe"), recipes.map((r) => h("option", { value: r }, r)));
+  const { model, choice } = await chosen();
+  const { recipes, usual } = await get("/v1/training-runs/recipes");
+  const recipe = h("select", { id: "recipe" }, h("option", { value: "" }, `the usual one, ${usual[model]}`), recipes.map((r) => h("option", { value: r }, r)));
   const button = h("button", { class: "first", click: start }, "Retrain");
   const facts = h("p", { class: "faint" });
   const runs = h("div");
-  main.append(h("h1", {}, "Training"), facts,
+  main.append(h("h1", {}, "Training"), choice ?? "", facts,
     h("div", { class: "row" }, h("label", { for: "recipe" }, "Recipe"), recipe, button), runs);
   await refresh();
   const timer = setInterval(() => refresh().catch((error) => notice(error.message)), POLL_MS);
@@ -20,7 +22,7 @@ export async function show(main) {
   async function start() {
     button.disabled = true;
     try {
-      await send("/v1/training-runs", recipe.value ? { recipe: recipe.value } : {});
+      await send("/v1/training-runs", { model, recipe: recipe.value || null });
       await refresh();
     } finally {
       button.disabled = false;
@@ -28,8 +30,8 @@ export async function show(main) {
   }
 
   async function refresh() {
-    const [status, listed] = await Promise.all([get("/v1/status"), get("/v1/training-runs?limit=20")]);
-    const now = Object.values(status.models)[0];
+    const [status, listed] = await Promise.all([get(`/v1/status?model=${model}`), get(`/v1/training-runs?model=${model}&limit=20`)]);
+    const now = status.models[model];
     const at = now.next_run_at ? ` The next scheduled run: ${when(now.next_run_at)}.` : "";
     facts.textContent = `${now.corrections} corrections, ${now.new_corrections} of them new since the last run.${at}`;
     const held = document.activeElement?.dataset.run; // whoever stands on a button shall stay there

@@ -2,17 +2,18 @@
 
 import { author, get, send } from "./api.js";
 import { ask, h, notice, percent, when } from "./dom.js";
+import { chosen } from "./model.js";
 
 const POLL_MS = 3000;
 const TONE = { passed: "good", failed: "bad", inconclusive: "unsure" };
 
 export async function show(main) {
-  const model = Object.keys((await get("/v1/status")).models)[0];
+  const { model, choice } = await chosen();
   const path = `/v1/models/${model}`;
   const head = h("div");
   const list = h("div");
   const book = h("div", { class: "scroll" });
-  main.append(h("h1", {}, `Versions of ${model}`), head, list, h("h2", {}, "Ledger"), book);
+  main.append(h("h1", {}, `Versions of ${model}`), choice ?? "", head, list, h("h2", {}, "Ledger"), book);
   await refresh();
   const timer = setInterval(() => refresh().catch((error) => notice(error.message)), POLL_MS);
   return () => clearInterval(timer);
@@ -90,10 +91,12 @@ function reasons(version, verdict, open) {
     scores.length ? h("p", { class: "small faint" }, scores.map(([name, s]) => slice(name, s)).filter(Boolean).join(" · ")) : null);
 }
 
+// Error rates on a slice: of the characters of lines, of the words of captions.
 function slice(name, s) {
-  if (typeof s.cer?.candidate !== "number") return "";
-  const before = typeof s.cer.champion === "number" ? `${percent(s.cer.champion)} → ` : "";
-  return `${name} (${s.lines} lines): CER ${before}${percent(s.cer.candidate)}`;
+  const [rate, of, things] = s.wer ? ["WER", s.wer, "images"] : ["CER", s.cer, "lines"];
+  if (typeof of?.candidate !== "number") return "";
+  const before = typeof of.champion === "number" ? `${percent(of.champion)} → ` : "";
+  return `${name} (${s.lines} ${things}): ${rate} ${before}${percent(of.candidate)}`;
 }
 
 function entries(items) {

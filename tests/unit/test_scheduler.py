@@ -27,10 +27,10 @@ CRASH = "import sys; sys.exit('out of memory')"
 class Watched:
     """A scheduler whose runs are small programs; `code` is what the next ones do."""
 
-    def __init__(self, world: World, code: str = SLEEP) -> None:
+    def __init__(self, world: World, code: str = SLEEP, models: tuple[str, ...] = (MODEL,)) -> None:
         self.world, self.store, self.code = world, world.store, code
         self.started: list[str] = []
-        self.scheduler = Scheduler(world.store, world.settings, (MODEL,), self.start)
+        self.scheduler = Scheduler(world.store, world.settings, models, self.start)
 
     def start(self, command: list[str], log: Path) -> subprocess.Popen[bytes]:
         self.started.append(command[-1])
