@@ -6,9 +6,9 @@ Each field is also an environment variable: `REDPENCIL_HOME`, `REDPENCIL_SERVING
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redpencil.types import Task
@@ -49,8 +49,8 @@ class Settings(BaseSettings):
     poll_s: float = Field(0.5, gt=0, description="how often replicas read the desired state, s")
 
     reconcile_s: float = Field(1.0, gt=0, description="how often registry aliases are polled, s")
-    retrain_cron: str = Field("", description="cron expression for retraining; empty: none")
-    retrain_after: int = Field(0, ge=0, description="retrain after so many new corrections; 0: off")
+    retrain_cron: str = Field("", description="cron expression for retraining each model; empty: none")
+    retrain_after: int = Field(0, ge=0, description="retrain a model after so many new corrections; 0: off")
     recipe: str = Field("ppocr", description="recipe of the OCR model's runs")
     caption_recipe: str = Field("catr", description="recipe of the caption model's runs")
     max_attempts: int = Field(3, ge=1, description="tries of a run that keeps being interrupted")
@@ -58,6 +58,12 @@ class Settings(BaseSettings):
     train_workers: int = Field(1, ge=1, description="Ray Train workers")
     train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
+
+    @model_validator(mode="after")
+    def _two_models(self) -> Self:
+        if not self.model or not self.caption_model or self.model == self.caption_model:
+            raise ValueError("model and caption_model must be two different names")
+        return self
 
     @property
     def models(self) -> tuple[str, ...]:

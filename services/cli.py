@@ -13,7 +13,7 @@ import typer
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
-from services import cli_experiment, show
+from services import cli_experiment, cli_import, show
 from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
 from services.client import Client
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 
 # commands in files of their own
 app.add_typer(cli_experiment.experiment, name="experiment")
+app.command("dataset")(cli_import.dataset)
+app.command("import")(cli_import.import_)
 
 
 @app.command()

@@ -39,6 +39,19 @@ class Client:
         kind = {"Content-Type": media_type}
         return self._call("POST", url, content=data, params=_given(query), headers=kind)
 
+    def add_image(self, data: bytes, media_type: str, group: str) -> str:
+        """Make an image known without reading it; its sha256."""
+        url, kind = self._settings.services + "/v1/images", {"Content-Type": media_type}
+        return str(self._call("POST", url, content=data, params={"group": group}, headers=kind)["image"])
+
+    def add_corrections(self, lines: bytes) -> Any:
+        """Import corrections, one JSON object a line; what was refused is in the answer."""
+        url, kind = (
+            self._settings.services + "/v1/corrections/import",
+            {"Content-Type": "application/x-ndjson"},
+        )
+        return self._call("POST", url, content=lines, headers=kind)
+
     def serving(self, path: str) -> Any:
         return self._call("GET", self._settings.serving + path)
 

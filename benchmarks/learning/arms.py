@@ -11,7 +11,7 @@ import torch
 from training import data
 from training.data import Line
 from training.recipe import Hyper, LineModel
-from training.schedule import rate
+from training.schedule import Patience, rate
 from training.temper import temper, unrehearsed
 
 
@@ -56,7 +56,7 @@ def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[flo
     model.train()
     for step, batch in enumerate(b for epoch in range(epochs) for b in batches.epoch(epoch)):
         for group in optimiser.param_groups:
-            group["lr"] = hyper.lr * rate(step, epochs * hyper.report_every, hyper.warmup)
+            group["lr"] = hyper.lr * rate(hyper, step, epochs * hyper.report_every, Patience(0))
         with torch.autocast("cpu", torch.bfloat16, enabled=hyper.precision == "bf16"):
             logits, lengths = model(batch.features, batch.widths)
         targets = (batch.targets, batch.target_lengths)

@@ -1,0 +1,95 @@
+"""Commands that bring in what others made: data sets with their truth, and pre-trained models."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import mimetypes
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import track
+
+from redpencil import datasets
+from redpencil.errors import RedpencilError
+from redpencil.settings import Settings
+from services import show
+from services.cli_options import AsJson, in_words
+from services.client import Client
+
+AT_ONCE = 500  # corrections in one import
+
+
+@in_words
+def dataset(
+    folder: Annotated[Path, typer.Argument(help="folder: COCO, Flickr, i2t, captions.jsonl, lines.tsv")],
+    limit: Annotated[int, typer.Option(help="so many images at most; 0: all")] = 0,
+    json: AsJson = False,
+) -> None:
+    """Bring in a data set: its images, and their texts as corrections typed unseen.
+
+    Images of a validation or test part are held out for life. Said again it replaces what it said
+    before. Then: redpencil retrain --model caption
+
+    Example: redpencil dataset coco2017 --limit 5000
+    """
+    found = datasets.read(folder, max(limit, 0))
+    api, lines = Client(Settings()), []
+    for sample in track(found.samples, f"{found.name}: images", disable=json, console=show.out):
+        kind = mimetypes.guess_type(sample.image.name)[0] or "application/octet-stream"
+        image = api.add_image(sample.image.read_bytes(), kind, sample.group_in(found.name))
+        lines += list(_lines(image, sample, found))
+    told = [api.add_corrections(b"\n".join(part)) for part in _parts(lines)]
+    said = {
+        "images": len(found.samples),
+        "task": found.task.value,
+        "accepted": sum(t["accepted"] for t in told),
+        "refused": [r["reason"] for t in told for r in t["refused"]],
+    }
+    if json:
+        return show.as_json(said)
+    show.out.print(f"{said['images']} images, {said['accepted']} texts kept", markup=False)
+    for reason in said["refused"][:10]:
+        show.out.print(f"refused: {reason}", markup=False)
+
+
+def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iterator[bytes]:
+    for number, text in enumerate(sample.texts, 1):
+        line = {"image": image, "task": found.task.value, "text": text, "kind": "blind"}
+        yield jsonlib.dumps(line | {"author": f"reference {number}"}, ensure_ascii=False).encode()
+
+
+def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
+    return (lines[start : start + AT_ONCE] for start in range(0, len(lines), AT_ONCE))
+
+
+@in_words
+def import_(
+    recipe: Annotated[str, typer.Argument(help="model family: clip_prefix, qwen_vl_lora ...")],
+    vision: Annotated[str | None, typer.Option(help="folder or hub name of the vision model")] = None,
+    language: Annotated[str | None, typer.Option(help="folder or hub name of the language model")] = None,
+    model: Annotated[str | None, typer.Option(help="registered model; default: by the family")] = None,
+    set: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a parameter of the recipe")] = None,
+) -> None:
+    """Make a version out of pre-trained weights, before any correction.
+
+    The weights come from a local folder, or by name from the hub where there is a network.
+
+    Example: redpencil import clip_prefix --vision models/clip --language models/qwen3
+    """
+    named: dict[str, Any] = {"vision": vision, "language": language}
+    chosen = [f"{name}={value}" for name, value in named.items() if value is not None] + (set or [])
+    command = [
+        sys.executable,
+        "-m",
+        "training.imported",
+        recipe,
+        *(["--model", model] if model else []),
+        *chosen,
+    ]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise RedpencilError(done.stderr.strip().rpartition("\n")[2] or f"{recipe} could not be imported")

@@ -1,0 +1,70 @@
+"""`python -m training.imported RECIPE [NAME=VALUE ...]`: pre-trained weights as a version of a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from redpencil import bundle, linepack
+from redpencil.blobs import Blobs
+from redpencil.errors import BadInput, RedpencilError
+from redpencil.registry import Registry
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import ModelVersion, Task
+from training import recipe
+from training.data import Line
+
+SHOWN = 24  # golden lines on which the graphs are checked and INT8 is fitted
+
+
+def bring_in(name: str, params: dict[str, str], settings: Settings, model: str | None = None) -> str:
+    """Build a family's model from pre-trained weights, register it; returns `MODEL version N`.
+
+    BadInput where the family cannot start without texts, or its weights are not to be had.
+    """
+    chosen = recipe.find(name)
+    asked = model or (settings.model if chosen.task is Task.OCR else settings.caption_model)
+    if asked not in settings.models:
+        raise BadInput(f"there is no model {asked!r} here; there are {', '.join(settings.models)}")
+    made = chosen.build(None, (), chosen.defaults.updated(params))
+    lineage = {"recipe": name, "origin": ", ".join(f"{k}={v}" for k, v in sorted(params.items()))}
+    lines = [Line(x.image, x.text, str(n)) for n, x in enumerate(linepack.load("golden")[:SHOWN])]
+    with tempfile.TemporaryDirectory(prefix="redpencil-import-") as scratch:
+        made.to_bundle(Path(scratch), lines, lineage)
+        return f"{asked} version {register(Path(scratch), name, asked, settings)}"
+
+
+def register(folder: Path, name: str, model: str, settings: Settings) -> str:
+    """Keep a bundle and make it a version without a parent; the gate and people decide the rest."""
+    with Store.open(settings.database, migrate=True) as store:
+        kept = bundle.put(folder, Blobs.open(settings.blobs))
+        precision = bundle.Manifest.load(folder).precision.value
+        tags = {"bundle.sha256": kept, "recipe": name, "precision": precision, "parent": ""}
+        version = Registry(settings.mlflow).register(model, folder, tags, description=f"{name}, imported")
+        store.versions.add(ModelVersion(model, version, kept, time.time()))
+        return version
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m training.imported", description=__doc__)
+    parser.add_argument("recipe")
+    parser.add_argument("--model")
+    parser.add_argument("params", nargs="*", metavar="NAME=VALUE")
+    asked = parser.parse_args()
+    try:
+        if wrong := [p for p in asked.params if "=" not in p]:
+            raise BadInput(f"parameters are NAME=VALUE, not {wrong[0]!r}")
+        params = dict(p.split("=", 1) for p in asked.params)
+        print(bring_in(asked.recipe, params, Settings(), asked.model))
+    except RedpencilError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
