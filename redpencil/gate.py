@@ -1,33 +1,31 @@
 """The gate: may this candidate replace the champion? Pure: line scores in, verdict out.
 
-Three slices are judged: corrections held out for life, corrections ever trained on, and the frozen
-golden set of the base domain. A change is beyond chance where its 95 % interval leaves zero out.
+Three slices are judged: corrections held out for life, corrections trained on, and the base domain:
+a frozen golden set, or where a task has none what the champion had learned from. A change is beyond
+chance where its 95 % interval leaves zero out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
 from redpencil.errors import BadInput
-from redpencil.slices import LineScore, Slice, cer
+from redpencil.measure import CER, Measure
+from redpencil.slices import LineScore, Slice, rate
 from redpencil.types import Outcome, Precision, Verdict
 from redpencil.verdict_page import report_markdown
 from redpencil.wording import digits, moved, percent, points
 
-__all__ = ["Latency", "LineScore", "judge", "report_markdown"]
+__all__ = ["Latency", "LineScore", "Worth", "judge", "report_markdown"]
 
-RELATIVE_MARGIN, ABSOLUTE_MARGIN = 0.05, 0.001
-"""How much CER may rise unpunished: 5 % of itself, or one character in 1,000 where that is more.
-
-Less is not noticed at work, and a golden set of some 10,000 characters cannot measure it. A tuned
-model that is quantised well loses 0.09 points (1.31 to 1.40 %), one quantised badly loses 0.2.
-"""
+RELATIVE_MARGIN, ABSOLUTE_MARGIN = CER.relative, CER.absolute
 FEW_LINES = 10
 FIRST_VERSION_CER = 0.10
 SLOWDOWN = 1.5
+BEST_CIDER = 10
 SEVERITY = (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED)
 
 
@@ -44,6 +42,21 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class Worth:
+    """The held-out images once more, judged by CIDEr-D: what a caption lacks of the best, 10.
+
+    Word edits alone would let a captioner pass that says the same short thing of everything. In a
+    first version's trial that `parrot`, a text, takes the champion's place.
+    """
+
+    lines: tuple[LineScore, ...] = ()
+    parrot: str = ""
+
+    UNIT = 1000
+    """Parts of a point, so that they are whole; every line is so long."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """What one rule says, in a sentence for the person who asked for the version."""
 
@@ -57,24 +70,27 @@ def judge(
     trained: Sequence[LineScore],
     golden: Sequence[LineScore],
     latency: Latency,
+    measure: Measure = CER,
+    worth: Worth | None = None,
     candidate: str = "",
     champion: str = "",
     judged_at: float = 0.0,
 ) -> Verdict:
     """Judge a candidate by every rule; the worst finding is the outcome and comes first.
 
-    `scores` holds `holdout`, `trained` and `golden` (see `Slice.scores`), `precision` and `latency`;
-    `items` says of every correction what the candidate changed, and is empty for a first version.
+    `golden` are the lines of the base domain; `worth` is for captions alone.
+    `scores` holds `holdout`, `trained` and the base's slice (see `Slice.scores`), `precision` and
+    `latency`; `items` says of every correction what the candidate changed, and is empty for a first version.
     """
     lines = (*holdout, *trained, *golden)
     _check(lines)
-    precision, choice = _precision(lines, latency)
-    unseen = Slice("held-out corrected lines", tuple(holdout), precision)
-    seen = Slice("corrected lines that were trained on", tuple(trained), precision)
-    base = Slice("golden lines", tuple(golden), precision)
-    findings = sorted(
-        (choice, *_findings(unseen, seen, base, latency)), key=lambda f: SEVERITY.index(f.outcome)
-    )
+    precision, choice = _precision(lines, latency, measure)
+    unseen = Slice(measure.held, tuple(holdout), precision, measure)
+    seen = Slice(measure.learned, tuple(trained), precision, measure)
+    base = Slice(measure.base, tuple(golden), precision, measure)
+    first = all(part.before is None for part in (unseen, seen, base))
+    rules = _first_version(unseen, base, worth) if first else _findings(unseen, seen, base, latency)
+    findings = sorted((choice, *rules, *_worth(unseen, worth)), key=lambda f: SEVERITY.index(f.outcome))
     return Verdict(
         outcome=findings[0].outcome,
         reasons=tuple(finding.reason for finding in findings),
@@ -82,11 +98,11 @@ def judge(
         scores={
             "holdout": unseen.scores(),
             "trained": seen.scores(),
-            "golden": base.scores(),
-            "precision": {p.value: cer(lines, p) for p in Precision},
+            measure.base_key: base.scores(),
+            "precision": {p.value: rate(lines, p) for p in Precision},
             "latency": _medians(latency, precision),
         },
-        items={**unseen.fates, **seen.fates},
+        items={**unseen.fates, **seen.fates} | ({} if measure.golden else base.fates),
         candidate=candidate,
         champion=champion,
         judged_at=judged_at,
@@ -101,26 +117,20 @@ def _check(lines: Sequence[LineScore]) -> None:
 
 
 def _findings(unseen: Slice, seen: Slice, base: Slice, latency: Latency) -> Iterable[Finding]:
-    if all(part.before is None for part in (unseen, seen, base)):
-        return [_first_version(base)]
     few = len(unseen.lines) < FEW_LINES
     rules = [_golden(base), _few_holdout(unseen) if few else _holdout(unseen), _trained(seen, few)]
-    return [*rules, *_few_documents(unseen), _latency(latency, base.precision)]
+    return [*rules, *_few_documents(unseen), _latency(latency, base.precision, base.measure)]
 
 
-def _margin(rate: float) -> float:
-    return max(RELATIVE_MARGIN * rate, ABSOLUTE_MARGIN)
-
-
-def _precision(lines: Sequence[LineScore], latency: Latency) -> tuple[Precision, Finding]:
+def _precision(lines: Sequence[LineScore], latency: Latency, measure: Measure) -> tuple[Precision, Finding]:
     """INT8 where it reads as well as FP32 on all judged lines together, or where FP32 is too slow."""
-    int8, fp32 = cer(lines, Precision.INT8), cer(lines, Precision.FP32)
+    int8, fp32 = rate(lines, Precision.INT8), rate(lines, Precision.FP32)
     if int8 is None or fp32 is None:
         return Precision.FP32, Finding(Outcome.PASSED, "There is no INT8 reading to judge: FP32 is judged.")
-    allowed = _margin(fp32)
+    allowed = measure.allowed(fp32)
     numbers = (
-        f"On all {len(lines)} judged lines CER is {percent(int8, 2)} in INT8 and {percent(fp32, 2)} in FP32 "
-        f"(at most {100 * allowed:.2f} points may be lost)"
+        f"On all {len(lines)} judged {measure.thing}s {measure.name} is {percent(int8, 2)} in INT8 "
+        f"and {percent(fp32, 2)} in FP32 (at most {100 * allowed:.2f} points may be lost)"
     )
     if int8 - fp32 <= allowed:
         return Precision.INT8, Finding(Outcome.PASSED, f"{numbers}: INT8 is judged.")
@@ -129,7 +139,23 @@ def _precision(lines: Sequence[LineScore], latency: Latency) -> tuple[Precision,
     return Precision.FP32, Finding(Outcome.PASSED, f"{numbers}: INT8 loses too much, FP32 is judged.")
 
 
-def _first_version(base: Slice) -> Finding:
+def _first_version(unseen: Slice, base: Slice, worth: Worth | None) -> Iterable[Finding]:
+    """It must read what every version must, or where nobody knows what that is do better than a parrot."""
+    if base.measure.golden:
+        yield _readable(base)
+    elif len(unseen.lines) < FEW_LINES or worth is None:
+        yield Finding(
+            Outcome.INCONCLUSIVE,
+            f"There is no version to compare with, so at least {FEW_LINES} {unseen.words} are needed, and "
+            f"there are {len(unseen.lines)}: add more images with captions; about one in five is held out.",
+        )
+    else:
+        parroted = replace(unseen, lines=worth.lines)
+        yield _beats(parroted, worth.parrot)
+        yield from _few_documents(parroted)
+
+
+def _readable(base: Slice) -> Finding:
     bound = f"a first version needs less than {percent(FIRST_VERSION_CER, 0)}"
     if not base.lines:
         return Finding(Outcome.INCONCLUSIVE, f"There are no golden lines to read, and {bound} CER there.")
@@ -138,17 +164,61 @@ def _first_version(base: Slice) -> Finding:
     return Finding(Outcome.PASSED if good else Outcome.FAILED, sentence)
 
 
+def _beats(parroted: Slice, text: str) -> Finding:
+    """Who always says the same has not looked at the image; a first version must do better beyond chance."""
+    after, before, sure = _points(parroted)
+    told = f'On {_lines(parroted)} CIDEr-D is {after:.2f}; always saying "{text}" gives {before:.2f} ({sure})'
+    if parroted.surely_better:
+        return Finding(Outcome.PASSED, f"{told}: better.")
+    if parroted.change < 0:
+        return Finding(Outcome.INCONCLUSIVE, f"{told}: better, but it may be chance.")
+    return Finding(Outcome.FAILED, f"{told}: a first version must be better than that.")
+
+
+def _worth(unseen: Slice, worth: Worth | None) -> Iterable[Finding]:
+    """Fewer edits are no gain where captions come to say less of their images."""
+    if worth is None or worth.parrot or len(worth.lines) < FEW_LINES:
+        return
+    part = replace(unseen, lines=worth.lines)
+    after, before, sure = _points(part)
+    told = f"On {_lines(part)} CIDEr-D was {before:.2f} and is {after:.2f} ({sure})"
+    if part.surely_worse:
+        yield Finding(Outcome.FAILED, f"{told}: worse, the captions say less of their images.")
+    else:
+        sure = "better" if part.surely_better else "no loss beyond chance"
+        yield Finding(Outcome.PASSED, f"{told}: {sure}.")
+
+
+def _points(part: Slice) -> tuple[float, float, str]:
+    """CIDEr-D after and before, and how sure the change is."""
+    sure = f"too few {part.measure.thing}s for an interval"
+    if part.interval is not None:
+        sure = f"95 % interval of the change {-part.interval.high:.2f} to {-part.interval.low:.2f}"
+    return BEST_CIDER - part.after, BEST_CIDER - (part.before or 0.0), sure
+
+
 def _golden(base: Slice) -> Finding:
     """What the reader could do before, it must still do."""
     if base.before is None:
-        return Finding(Outcome.INCONCLUSIVE, "There are no golden lines, so forgetting cannot be judged.")
-    allowed = _margin(base.before)
+        return _nothing_to_forget(base.measure)
+    allowed = base.measure.allowed(base.before)
     limit = f"a rise of up to {100 * allowed:.2f} points is allowed"
     if base.change <= allowed:
         return Finding(Outcome.PASSED, f"{_sentence(base)}; {limit}: good.")
     if base.surely_worse:
-        return Finding(Outcome.FAILED, f"{_sentence(base)}; {limit}: worse, it forgets what it could read.")
+        return Finding(
+            Outcome.FAILED,
+            f"{_sentence(base)}; {limit}: worse, it forgets what it could {base.measure.does}.",
+        )
     return Finding(Outcome.INCONCLUSIVE, f"{_sentence(base)}; {limit}: more than that, but it may be chance.")
+
+
+def _nothing_to_forget(measure: Measure) -> Finding:
+    if measure.golden:
+        return Finding(Outcome.INCONCLUSIVE, "There are no golden lines, so forgetting cannot be judged.")
+    return Finding(
+        Outcome.PASSED, f"There are no {measure.base}: caution, whether it forgets anything is not judged."
+    )
 
 
 def _holdout(unseen: Slice) -> Finding:
@@ -161,9 +231,10 @@ def _holdout(unseen: Slice) -> Finding:
 
 
 def _few_holdout(unseen: Slice) -> Finding:
-    caution = f"caution, fewer than {FEW_LINES} lines prove little"
+    measure = unseen.measure
+    caution = f"caution, fewer than {FEW_LINES} {measure.thing}s prove little"
     if not unseen.lines:
-        return Finding(Outcome.PASSED, f"No corrected line is held out yet: {caution}.")
+        return Finding(Outcome.PASSED, f"No {measure.corrected} is held out yet: {caution}.")
     if unseen.surely_worse:
         return Finding(Outcome.FAILED, f"{_sentence(unseen)}: worse.")
     if unseen.change > 0:
@@ -175,7 +246,8 @@ def _few_documents(unseen: Slice) -> Iterable[Finding]:
     """Lines stand in for documents where these are too few; then the interval says less."""
     if unseen.few_documents:
         documents = "one document" if unseen.documents == 1 else f"{unseen.documents} documents"
-        caution = f"Caution: the held-out lines come from only {documents}; others may gain more or less."
+        things = f"{unseen.measure.thing}s"
+        caution = f"Caution: the held-out {things} come from only {documents}; others may gain more or less."
         yield Finding(Outcome.PASSED, caution)
 
 
@@ -183,9 +255,8 @@ def _trained(seen: Slice, few: bool) -> Finding:
     """What was trained on must not get worse, and must show the gain where the holdout is too small to."""
     if not seen.lines:
         outcome = Outcome.INCONCLUSIVE if few else Outcome.PASSED
-        return Finding(
-            outcome, "No correction has been trained on" + (": no gain can be seen." if few else ".")
-        )
+        told = f"No {seen.measure.taught} has been trained on"
+        return Finding(outcome, told + (": no gain can be seen." if few else "."))
     counts = seen.counts
     told = f"{_sentence(seen)}; {counts['fixed']} fixed, {counts['newly_broken']} newly broken"
     if seen.change > 0:
@@ -204,15 +275,15 @@ def _too_slow(latency: Latency, precision: Precision) -> bool:
     return ratio is not None and ratio > SLOWDOWN
 
 
-def _latency(latency: Latency, precision: Precision) -> Finding:
+def _latency(latency: Latency, precision: Precision, measure: Measure) -> Finding:
     medians = _medians(latency, precision)
     ratio = medians["ratio"]
     if ratio is None:
-        return Finding(Outcome.INCONCLUSIVE, "The time per line was not measured.")
+        return Finding(Outcome.INCONCLUSIVE, f"The time per {measure.thing} was not measured.")
     slow = _too_slow(latency, precision)
     answer = "too slow" if slow else "good"
     sentence = (
-        f"A line takes {medians['candidate']:.1f} ms, with the champion {medians['champion']:.1f} ms "
+        f"{measure.one} takes {medians['candidate']:.1f} ms, with the champion {medians['champion']:.1f} ms "
         f"(medians): {ratio:.2f} times as long, up to {SLOWDOWN} is allowed: {answer}."
     )
     return Finding(Outcome.FAILED if slow else Outcome.PASSED, sentence)
@@ -231,15 +302,18 @@ def _medians(latency: Latency, precision: Precision) -> dict[str, Any]:
 
 
 def _lines(part: Slice) -> str:
-    words = part.words if len(part.lines) != 1 else part.words.replace("lines", "line")
+    thing = part.measure.thing
+    words = part.words if len(part.lines) != 1 else part.words.replace(f"{thing}s", thing)
     return f"{len(part.lines)} {words}"
 
 
 def _sentence(part: Slice) -> str:
     """`On 21 held-out corrected lines CER fell from 9.1 % to 3.0 % (95 % interval of the change ...)`."""
-    before = part.before or 0.0
-    sure = "too few lines for an interval"
-    if part.interval is not None:
-        low, high = part.interval.low, part.interval.high
-        sure = f"95 % interval of the change {points(low, high, digits(before, part.after))}"
-    return f"On {_lines(part)} CER {moved(before, part.after)} ({sure})"
+    return f"On {_lines(part)} {part.measure.name} {moved(part.before or 0.0, part.after)} ({_sure(part)})"
+
+
+def _sure(part: Slice) -> str:
+    if part.interval is None:
+        return f"too few {part.measure.thing}s for an interval"
+    low, high = part.interval.low, part.interval.high
+    return f"95 % interval of the change {points(low, high, digits(part.before or 0.0, part.after))}"

@@ -1,4 +1,7 @@
-"""A slice: lines that champion and candidate both read, and what came of it."""
+"""A slice: lines that champion and candidate both read, and what came of it.
+
+A line is what the task asks about: a line of text, or a whole image that a caption tells of.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from redpencil.bootstrap import Interval, interval
+from redpencil.measure import CER, Measure
 from redpencil.types import Precision
 
 FATES = ("fixed", "still_wrong", "newly_broken", "still_right")
@@ -17,8 +21,9 @@ FATES = ("fixed", "still_wrong", "newly_broken", "still_right")
 class LineScore:
     """One judged line: its length and how many characters each reader got wrong (edit distance).
 
-    `key` is the correction's id (any name in the golden set), `group` its document, empty for none.
-    A candidate without an INT8 graph has no INT8 errors; a first version has no champion's.
+    Of a caption words are counted, and edits to the nearest reference. `key` is the correction's id
+    (any name in the golden set), `group` its document, empty for none. A candidate without an INT8
+    graph has no INT8 errors; a first version has no champion's.
     """
 
     key: str
@@ -35,8 +40,8 @@ class LineScore:
         return self.errors_candidate_int8 if reader is Precision.INT8 else self.errors_candidate_fp32
 
 
-def cer(lines: Sequence[LineScore], reader: Precision | None) -> float | None:
-    """Character error rate of a reader on all these lines, None where it did not read them."""
+def rate(lines: Sequence[LineScore], reader: Precision | None) -> float | None:
+    """Error rate of a reader on all these lines, None where it did not read them."""
     errors = [line.errors(reader) for line in lines]
     known = [e for e in errors if e is not None]
     if not lines or len(known) < len(lines):
@@ -51,18 +56,19 @@ class Slice:
     words: str
     lines: tuple[LineScore, ...]
     precision: Precision
+    measure: Measure = CER
 
     @cached_property
     def before(self) -> float | None:
-        return cer(self.lines, None)
+        return rate(self.lines, None)
 
     @cached_property
     def after(self) -> float:
-        return cer(self.lines, self.precision) or 0.0
+        return rate(self.lines, self.precision) or 0.0
 
     @property
     def change(self) -> float:
-        """By how much CER rises from champion to candidate; negative is better, 0 without a champion."""
+        """By how much the rate rises from champion to candidate; negative is better, 0 without a champion."""
         return 0.0 if self.before is None else self.after - self.before
 
     @cached_property
@@ -126,7 +132,7 @@ class Slice:
             "lines": len(self.lines),
             "documents": self.documents,
             "chars": sum(line.chars for line in self.lines),
-            "cer": {name: cer(self.lines, reader) for name, reader in readers.items()},
+            self.measure.key: {name: rate(self.lines, reader) for name, reader in readers.items()},
             "exact": {name: _exact(self.lines, reader) for name, reader in readers.items()},
             "change": None if self.before is None else self.change,
             "interval": None if self.interval is None else asdict(self.interval),

@@ -26,7 +26,8 @@ def take(store: Store, task: Task) -> Snapshot:
     """Freeze every live correction of a task into a reproducible training set, and store it.
 
     The same corrections always give the same id. An image keeps its side for life, so no holdout
-    image is ever trained on. Of several corrections of one place the latest wins.
+    image is ever trained on. Of several corrections of one place the latest wins; of captions, which
+    may say the same image in several ways, the latest of each author.
     """
     members = tuple(_member(c) for c in store.corrections.live(task))
     snapshot = Snapshot(_digest(task, members), task, members)

@@ -10,27 +10,30 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from zlib import crc32
 
-from redpencil import gate, linepack, metrics
+from redpencil import gate, linepack
+from redpencil.bench import Bench, Place, Reading, places, served_precision
 from redpencil.blobs import Blobs
-from redpencil.bundle import LineReader, fetch
+from redpencil.caption_metrics import caption_scores, cider_each, typical
 from redpencil.errors import RedpencilError
-from redpencil.gate import Latency, LineScore
+from redpencil.gate import Latency, LineScore, Worth
 from redpencil.linepack import PackedLine
-from redpencil.pixels import Pixels, crop_line, open_pages
+from redpencil.measure import MEASURES, Measure
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Correction, ModelVersion, Outcome, Precision, Split, Task, Verdict
+from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
+
+__all__ = ["hold", "served_precision"]
 
 MOST_LINES = 2000
 """Per slice, the newest count: reading more would take longer than it could tell."""
+MOST_IMAGES = 500
+"""The same for captions, whose every word runs the decoder: some 5,000 words tell enough."""
 
 
 def hold(
@@ -40,6 +43,7 @@ def hold(
     version: str,
     cache: Path,
     *,
+    task: Task = Task.OCR,
     max_pixels: int = Settings.model_fields["max_pixels"].default,
     max_pages: int = Settings.model_fields["max_pages"].default,
     golden: Sequence[PackedLine] | None = None,
@@ -49,111 +53,84 @@ def hold(
     Read are live corrections that are held out, those that the version or its ancestors learned
     from, and the golden lines. A version that is itself champion, or the first, has no opponent.
     `max_pixels` and `max_pages` must be serving's, so that crops are cut from the same pixels.
+
+    Of captions an image is read once and counts once, with all its references. Golden images there
+    are none; what the champion had learned from stands in for them.
     """
     candidate = store.versions.get(model, version)
-    held, learned = _corrections(store, candidate)
-    bench = Bench(store, blobs, candidate, cache, max_pixels, max_pages)
+    bench = Bench(store, blobs, candidate, cache, task, max_pixels, max_pages)
+    asked = Questions.of(store, candidate, task, bench.opponent)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        parts = {
-            "holdout": bench.corrected(pool, held[:MOST_LINES]),
-            "trained": bench.corrected(pool, learned[:MOST_LINES]),
-            "golden": bench.packed(pool, linepack.load("golden") if golden is None else golden),
-        }
+        holdout, trained, base = (bench.corrected(pool, part) for part in asked.newest())
+        if asked.measure.golden:
+            base = bench.packed(pool, linepack.load("golden") if golden is None else golden)
     verdict = gate.judge(
-        holdout=[r.score for r in parts["holdout"]],
-        trained=[r.score for r in parts["trained"]],
-        golden=[r.score for r in parts["golden"]],
-        latency=_latency([r for part in parts.values() for r in part]),
+        holdout=[r.score for r in holdout],
+        trained=[r.score for r in trained],
+        golden=[r.score for r in base],
+        latency=_latency([*holdout, *trained, *base]),
+        measure=asked.measure,
+        worth=_worth(holdout, "" if bench.opponent else _parrot(store)) if task is Task.CAPTION else None,
         candidate=version,
         champion=bench.opponent or "",
         judged_at=time.time(),
     )
-    verdict = replace(verdict, reasons=(*verdict.reasons, *_left_out(held, learned)))
+    verdict = replace(
+        verdict, reasons=(*verdict.reasons, *asked.left_out()), items=asked.items(verdict.items)
+    )
+    if task is Task.CAPTION:
+        parts = {"holdout": holdout, "trained": trained, asked.measure.base_key: base}
+        verdict = replace(verdict, scores=verdict.scores | {"captions": _captions(parts, verdict.precision)})
     store.versions.put_verdict(model, version, verdict)
     return verdict
 
 
-def served_precision(store: Store, model: str, version: str) -> Precision | None:
-    """What the gate allows to be served of a version; None (the bundle's default) where unjudged."""
-    verdict = store.versions.verdict(model, version)
-    return verdict.precision if verdict else None
-
-
 @dataclass(frozen=True)
-class Reading:
-    """One line read by everybody; the CPU milliseconds that each took."""
+class Questions:
+    """What a trial asks: the places held out, those learned from, and those of the base domain."""
 
-    score: LineScore
-    ms: dict[str, float]
+    measure: Measure
+    held: Sequence[Place]
+    learned: Sequence[Place]
+    base: Sequence[Place]
 
+    @classmethod
+    def of(cls, store: Store, candidate: ModelVersion, task: Task, champion: str | None) -> Questions:
+        """Newest first. Where there is no golden set, what the champion knew as well is the base."""
+        measure, live = MEASURES[task], places(store.corrections.live(task))
+        held = [p for p in live if side_of(p.group) is Split.HOLDOUT]
+        known, before = _learned_ids(store, candidate), set[str]()
+        if champion and not measure.golden:
+            before = _learned_ids(store, store.versions.get(candidate.model, champion))
+        learned = [p for p in live if known & set(p.corrections)]
+        new = [p for p in learned if known & set(p.corrections) - before]
+        old = [p for p in learned if not known & set(p.corrections) - before]
+        return cls(measure, held, new, old)
 
-class Bench:
-    """Candidate (in each of its precisions) and champion, side by side."""
+    @property
+    def most(self) -> int:
+        return MOST_LINES if self.measure.golden else MOST_IMAGES
 
-    def __init__(
-        self,
-        store: Store,
-        blobs: Blobs,
-        candidate: ModelVersion,
-        cache: Path,
-        max_pixels: int,
-        max_pages: int,
-    ) -> None:
-        self._blobs, self._max_pixels, self._max_pages = blobs, max_pixels, max_pages
-        folder = fetch(candidate.bundle, blobs, cache)
-        full = LineReader(folder, Precision.FP32)
-        self._readers = {"fp32": full}
-        if Precision.INT8 in full.manifest.graphs:
-            self._readers["int8"] = LineReader(folder, Precision.INT8)
-        self.opponent = _opponent(store, candidate)
-        if self.opponent:
-            served = store.versions.get(candidate.model, self.opponent)
-            precision = served_precision(store, served.model, served.version)
-            self._readers["champion"] = LineReader(fetch(served.bundle, blobs, cache), precision)
-        for reader in self._readers.values():
-            reader.warm()
+    def newest(self) -> Iterable[Sequence[Place]]:
+        return (part[: self.most] for part in (self.held, self.learned, self.base))
 
-    def corrected(self, pool: ThreadPoolExecutor, corrections: Sequence[Correction]) -> list[Reading]:
-        """Read the corrected lines; each image is fetched and decoded once."""
-        by_image = sorted(corrections, key=lambda c: c.image)
-        images = [(image, list(here)) for image, here in groupby(by_image, key=lambda c: c.image)]
-        return [r for readings in pool.map(self._image, images) for r in readings]
+    def left_out(self) -> list[str]:
+        things = f"{self.measure.thing}s"
+        told = (
+            (self.measure.held, self.held),
+            (f"trained {things}", self.learned),
+            (self.measure.base, self.base),
+        )
+        return [
+            f"Of {len(part)} {words} the newest {self.most} were read."
+            for words, part in told
+            if len(part) > self.most
+        ]
 
-    def packed(self, pool: ThreadPoolExecutor, lines: Sequence[PackedLine]) -> list[Reading]:
-        return list(pool.map(self._packed, range(len(lines)), lines))
-
-    def _image(self, image: tuple[str, Sequence[Correction]]) -> list[Reading]:
-        pages = open_pages(self._blobs.get(image[0]), None, self._max_pixels, self._max_pages)
-        return [self._read(c.id, c.group, crop_line(pages[c.page], c.polygon), c.text) for c in image[1]]
-
-    def _packed(self, number: int, line: PackedLine) -> Reading:
-        return self._read(f"golden-{number}", "", line.image, line.text)
-
-    def _read(self, key: str, group: str, line: Pixels, text: str) -> Reading:
-        errors, ms = {}, {}
-        names = list(self._readers)
-        turn = crc32(key.encode()) % len(names)  # nobody always comes first, when the caches are cold
-        for name in names[turn:] + names[:turn]:
-            began = time.thread_time()
-            read = self._readers[name].read(line).text
-            ms[name] = 1000 * (time.thread_time() - began)
-            errors[name] = metrics.distance(text, read)
-        characters = len(metrics.characters(text))
-        score = LineScore(key, characters, errors.get("int8"), errors["fp32"], errors.get("champion"), group)
-        return Reading(score, ms)
-
-
-def _opponent(store: Store, candidate: ModelVersion) -> str | None:
-    champion = store.serving.get(candidate.model).champion
-    return None if champion == candidate.version else champion
-
-
-def _corrections(store: Store, candidate: ModelVersion) -> tuple[list[Correction], list[Correction]]:
-    """(held out, learned from) of the live corrections, newest first."""
-    known = _learned_ids(store, candidate)
-    newest = sorted(store.corrections.live(Task.OCR), key=lambda c: c.id, reverse=True)
-    held = [c for c in newest if side_of(c.group) is Split.HOLDOUT]
-    return held, [c for c in newest if c.id in known]
+    def items(self, fates: Mapping[str, str]) -> dict[str, str]:
+        """The fate of a place, told of each of its corrections."""
+        asked = {p.key: p.corrections for p in (*self.held, *self.learned, *self.base)}
+        return {id: fate for key, fate in fates.items() for id in asked[key]}
 
 
 def _learned_ids(store: Store, candidate: ModelVersion) -> set[str]:
@@ -167,20 +144,56 @@ def _learned_ids(store: Store, candidate: ModelVersion) -> set[str]:
     return ids
 
 
+def _parrot(store: Store) -> str:
+    """The most typical of the captions that may be trained on, else of all; empty where there is none."""
+    live = places(store.corrections.live(Task.CAPTION))
+    taught = [p.texts for p in live if side_of(p.group) is Split.TRAIN]
+    return typical(taught or [p.texts for p in live]) if live else ""
+
+
+def _worth(holdout: Sequence[Reading], parrot: str) -> Worth | None:
+    """What each caption lacks of the best CIDEr-D; a parrot takes the champion's place."""
+    if not holdout:
+        return None
+    said = {name: [r.said[name] for r in holdout] for name in holdout[0].said}
+    if parrot:
+        said["champion"] = [parrot] * len(holdout)
+    lacks = {name: _lacks([r.texts for r in holdout], texts) for name, texts in said.items()}
+    nobody: list[int | None] = [None] * len(holdout)
+    readers = zip(lacks.get("int8", nobody), lacks["fp32"], lacks.get("champion", nobody), strict=True)
+    keys = [(r.score.key, r.score.group) for r in holdout]
+    lines = (
+        LineScore(key, Worth.UNIT, int8, fp32, champion, group)
+        for (key, group), (int8, fp32, champion) in zip(keys, readers, strict=True)
+    )
+    return Worth(tuple(lines), parrot)
+
+
+def _lacks(references: Sequence[Sequence[str]], texts: Sequence[str]) -> list[int]:
+    return [round(Worth.UNIT * (gate.BEST_CIDER - score)) for score in cider_each(references, texts)]
+
+
+def _captions(
+    parts: Mapping[str, Sequence[Reading]], precision: Precision
+) -> dict[str, dict[str, dict[str, float]]]:
+    """What the captions of candidate and champion are worth, per slice that has any."""
+    names = {"candidate": precision.value, "champion": "champion"}
+    return {
+        part: {
+            who: asdict(caption_scores([r.texts for r in read], [r.said[name] for r in read]))
+            for who, name in names.items()
+            if name in read[0].said
+        }
+        for part, read in parts.items()
+        if read
+    }
+
+
 def _latency(readings: Iterable[Reading]) -> Latency:
     taken = [r.ms for r in readings]
     return Latency(
         **{name: tuple(ms[name] for ms in taken if name in ms) for name in ("int8", "fp32", "champion")}
     )
-
-
-def _left_out(held: Sequence[Correction], learned: Sequence[Correction]) -> list[str]:
-    told = (("held-out corrected", len(held)), ("trained", len(learned)))
-    return [
-        f"Of {count} {name} lines the newest {MOST_LINES} were read."
-        for name, count in told
-        if count > MOST_LINES
-    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,6 +212,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 asked.model,
                 asked.version,
                 cache,
+                task=settings.task_of(asked.model),
                 max_pixels=settings.max_pixels,
                 max_pages=settings.max_pages,
             )

@@ -92,9 +92,12 @@ class Corrections:
         return states
 
     def live(self, task: Task) -> builtins.list[Correction]:
-        """What is held to be true now, ordered by id: of several for one place the latest, none revoked."""
+        """What is held to be true now, ordered by id: of several for one place the latest, none revoked.
+
+        A caption may be said in several ways: there it is the latest of each author.
+        """
         kept = self._live_where(_corrections.c.task == task.value)
-        latest = {(c.image, c.page, _whole_pixels(c.polygon)): c for c in kept}
+        latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
         return sorted(latest.values(), key=lambda c: c.id)
 
     def count_since(self, task: Task, ts: float) -> int:
@@ -117,6 +120,11 @@ class Corrections:
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(_corrections.c.created_at, _corrections.c.n)).all()
         return [_correction(row) for row in rows]
+
+
+def place(c: Correction) -> tuple[str, int, tuple[tuple[int, int], ...]]:
+    """What a correction speaks of: image, page, and the region in whole pixels."""
+    return c.image, c.page, _whole_pixels(c.polygon)
 
 
 def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:

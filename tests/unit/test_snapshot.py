@@ -91,6 +91,20 @@ def test_corrections_of_another_task_are_not_in_it(store: Store) -> None:
     assert len(snapshot.take(store, Task.CAPTION).members) == 1
 
 
+def test_every_author_of_a_caption_is_in_it_with_the_latest(store: Store) -> None:
+    """An image may be described in several ways, each of which a caption may come near to."""
+    picture = image("a")
+    store.predictions.add_many([(picture, prediction(picture))])
+    first, second, again = (
+        correction(picture, text, author=author, task=Task.CAPTION)
+        for text, author in (("a dog", "reference 1"), ("one dog", "reference 2"), ("the dog", "reference 1"))
+    )
+    store.corrections.add_many([first, second, again])
+    members = snapshot.take(store, Task.CAPTION).members
+    assert [(m.correction, m.text) for m in members] == [(second.id, "one dog"), (again.id, "the dog")]
+    assert len({m.split for m in members}) == 1
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True, max_size=30))
 def test_a_side_depends_on_the_group_alone(groups: list[str]) -> None:
     alone = {group: snapshot.side_of(group) for group in groups}

@@ -9,11 +9,12 @@ import pytest
 pytest.register_assert_rewrite("store_stories")
 
 from sqlalchemy import event  # noqa: E402
-from store_parts import image, prediction  # noqa: E402
+from store_parts import box, correction, image, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 
 from redpencil.errors import BadInput, Damaged, NotReady  # noqa: E402
 from redpencil.store import Store  # noqa: E402
+from redpencil.types import Task  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +86,32 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(store: Store) -> None:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     store.predictions.add_many([(picture, prediction(picture))])
     assert len(store.predictions.list()) == 2
+
+
+def test_of_a_caption_the_latest_of_each_author_lives(store: Store) -> None:
+    picture = image("a")
+    store.predictions.add_many([(picture, prediction(picture))])
+    said = {
+        name: correction(picture, name, author=author, task=Task.CAPTION, polygon=box(height=height))
+        for name, author, height in (
+            ("ann, once", "ann", 20.0),
+            ("bob", "bob", 20.0),
+            ("ann, again", "ann", 20.2),
+            ("ann, of another region", "ann", 40.0),
+            ("eve, by mistake", "eve", 20.0),
+        )
+    }
+    store.corrections.add_many(list(said.values()))
+    store.corrections.revoke(said["eve, by mistake"].id, "eve", "wrong image")
+    live = [c.text for c in store.corrections.live(Task.CAPTION)]
+    assert live == ["bob", "ann, again", "ann, of another region"]
+    store.corrections.revoke(said["ann, again"].id, "ann", "no")
+    assert "ann, once" in [c.text for c in store.corrections.live(Task.CAPTION)]
+
+
+def test_of_a_line_the_latest_of_all_lives_whoever_read_it(store: Store) -> None:
+    picture = image("a")
+    store.predictions.add_many([(picture, prediction(picture))])
+    by = [correction(picture, f"text of {author}", author=author) for author in ("ann", "bob")]
+    store.corrections.add_many(by)
+    assert [c.text for c in store.corrections.live(Task.OCR)] == ["text of bob"]

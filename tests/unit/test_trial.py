@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_lowercase
 
 import cv2
 import numpy as np
@@ -29,6 +30,7 @@ class House:
 
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home=home)
+        self.model, self.task = "ocr", Task.OCR
         home.mkdir(exist_ok=True)
         self.store = Store.open(self.settings.database, migrate=True)
         self.blobs = Blobs.open(self.settings.blobs)
@@ -37,14 +39,14 @@ class House:
     def version(self, name: str, parent: str | None = None, learned: bool = False, **how: object) -> None:
         folder = self.settings.home / f"made-{name}"
         tiny_bundle.build(folder, lineage={"name": name}, **how)
-        taken = snapshot.take(self.store, Task.OCR).id if learned else None
+        taken = snapshot.take(self.store, self.task).id if learned else None
         kept = bundle.put(folder, self.blobs)
-        self.store.versions.add(ModelVersion("ocr", name, kept, time.time(), parent, taken))
+        self.store.versions.add(ModelVersion(self.model, name, kept, time.time(), parent, taken))
 
     def serve(self, name: str) -> None:
-        now = self.store.serving.get("ocr")
-        entry = store_parts.entry(to_version=name)
-        self.store.serving.change(ServingState("ocr", now.revision + 1, champion=name), entry)
+        now = self.store.serving.get(self.model)
+        entry = store_parts.entry(model=self.model, to_version=name)
+        self.store.serving.change(ServingState(self.model, now.revision + 1, champion=name), entry)
 
     def correct(self, text: str, side: Split, lines: int = 1) -> list[Correction]:
         """One page in one document with `lines` equal lines, all corrected."""
@@ -64,7 +66,36 @@ class House:
 
     def judge(self, name: str, **given: object) -> Verdict:
         cache = self.settings.home / "bundles"
-        return trial.hold(self.store, self.blobs, "ocr", name, cache, golden=GOLDEN, **given)
+        given = {"golden": GOLDEN, "task": self.task} | given
+        return trial.hold(self.store, self.blobs, self.model, name, cache, **given)
+
+
+class Gallery(House):
+    """A house whose model says of each image what is painted there: its caption."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(home)
+        self.model, self.task = self.settings.caption_model, Task.CAPTION
+
+    def describe(self, painted: str, side: Split, *references: str) -> list[Correction]:
+        """One image, captioned by several people; by default one says what is painted."""
+        self.made += 1
+        group = next(g for n in range(99) if side_of(g := f"image {self.made}.{n}") is side)
+        pixels = tiny_bundle.paint(painted)
+        image = store_parts.image("", group)
+        png = cv2.imencode(".png", pixels)[1].tobytes()
+        image = type(image)(self.blobs.put(png), group, "image/png", time.time())
+        self.store.predictions.add_many([(image, store_parts.prediction(image, model=self.model))])
+        height, width = (float(n) for n in pixels.shape[:2])
+        whole = ((0.0, 0.0), (width, 0.0), (width, height), (0.0, height))
+        made = [
+            store_parts.correction(
+                image, text, polygon=whole, task=Task.CAPTION, author=f"reference {n}", model=self.model
+            )
+            for n, text in enumerate(references or (painted,))
+        ]
+        self.store.corrections.add_many(made)
+        return made
 
 
 @pytest.fixture
@@ -180,6 +211,130 @@ def test_every_reader_is_timed_on_every_line(house: House) -> None:
     assert all(timed[name] > 0 for name in ("champion", "candidate", "int8", "fp32"))
 
 
+# --- captions ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gallery(tmp_path: Path) -> Iterator[Gallery]:
+    made = Gallery(tmp_path / "home")
+    yield made
+    made.store.close()
+
+
+THINGS = ("dog", "cat", "bird", "road", "tree", "boat", "lamp", "book", "crab", "door", "moon", "hand")
+
+
+def pictures(gallery: Gallery, side: Split, words: str = "a {} by the sea") -> list[Correction]:
+    return [c for thing in THINGS for c in gallery.describe(words.format(thing), side)]
+
+
+def test_an_image_is_read_once_and_judged_by_its_nearest_reference(gallery: Gallery) -> None:
+    gallery.version("1", misread={"x": "y"})
+    gallery.serve("1")
+    gallery.version("2", parent="1")
+    gallery.describe("one big axe", Split.HOLDOUT, "two axes", "one small axe", "it is one very big axe")
+    scores = gallery.judge("2").scores["holdout"]
+    assert scores["lines"] == 1
+    assert scores["chars"] == 4, "2, 3 and 6 words, on average"
+    assert scores["wer"]["candidate"] == 1 / 4, "big for small"
+    assert scores["wer"]["champion"] == 2 / 4, "and aye for axe"
+
+
+def test_a_captioner_that_learned_passes_without_golden_images(gallery: Gallery) -> None:
+    gallery.version("1", misread={"s": "z"})
+    gallery.serve("1")
+    held, learned = pictures(gallery, Split.HOLDOUT), pictures(gallery, Split.TRAIN, "the {} at sunset")
+    gallery.version("2", parent="1", learned=True)
+    verdict = gallery.judge("2")
+    assert verdict.outcome is Outcome.PASSED
+    assert verdict.items == {c.id: "fixed" for c in [*held, *learned]}
+    assert verdict.scores["holdout"]["wer"] == {"champion": 0.2, "candidate": 0.0, "int8": 0.0, "fp32": 0.0}
+    assert verdict.scores["earlier"]["lines"] == 0
+
+
+def test_what_the_champion_had_learned_must_not_be_forgotten(gallery: Gallery) -> None:
+    earlier = pictures(gallery, Split.TRAIN)
+    gallery.version("1", learned=True)
+    gallery.serve("1")
+    held = pictures(gallery, Split.HOLDOUT, "{} of gold")
+    new = pictures(gallery, Split.TRAIN, "{} of tin")
+    gallery.version("2", parent="1", learned=True, misread={"y": "z"})
+    verdict = gallery.judge("2")
+    assert verdict.outcome is Outcome.FAILED
+    assert "it forgets what it could describe" in verdict.reasons[0]
+    assert [verdict.scores[part]["lines"] for part in ("holdout", "trained", "earlier")] == [12, 12, 12]
+    assert {verdict.items[c.id] for c in earlier} == {"newly_broken"}
+    assert {verdict.items[c.id] for c in [*held, *new]} == {"still_right"}
+
+
+def test_every_reference_of_an_image_has_its_fate(gallery: Gallery) -> None:
+    gallery.version("1", misread={"o": "a"})
+    gallery.serve("1")
+    both = gallery.describe("a dog", Split.HOLDOUT, "a dog", "some animal")
+    gallery.version("2", parent="1")
+    assert gallery.judge("2").items == {c.id: "fixed" for c in both}
+
+
+def test_captions_of_both_are_scored_as_others_score_theirs(gallery: Gallery) -> None:
+    gallery.version("1", misread={"s": "z"})
+    gallery.serve("1")
+    pictures(gallery, Split.HOLDOUT)
+    gallery.version("2", parent="1")
+    captions = gallery.judge("2").scores["captions"]
+    assert set(captions) == {"holdout"}, "nothing was learned"
+    assert captions["holdout"]["candidate"]["bleu4"] == pytest.approx(1.0)
+    assert captions["holdout"]["champion"]["bleu1"] == pytest.approx(0.8)
+    assert captions["holdout"]["champion"]["cider_d"] < captions["holdout"]["candidate"]["cider_d"]
+
+
+def test_a_first_captioner_passes_where_it_beats_saying_always_the_same(gallery: Gallery) -> None:
+    pictures(gallery, Split.HOLDOUT)
+    gallery.describe("a thing by the sea", Split.TRAIN)
+    gallery.version("1", learned=True)
+    verdict = gallery.judge("1")
+    assert verdict.outcome is Outcome.PASSED
+    assert 'always saying "a thing by the sea" gives' in " ".join(verdict.reasons)
+    assert set(verdict.scores["captions"]["holdout"]) == {"candidate"}
+
+
+def test_a_first_captioner_that_says_nothing_of_the_image_fails(gallery: Gallery) -> None:
+    pictures(gallery, Split.HOLDOUT)
+    gallery.describe("a thing by the sea", Split.TRAIN)
+    gallery.version("1", learned=True, misread=dict.fromkeys(ascii_lowercase, "q"))
+    assert gallery.judge("1").outcome is Outcome.FAILED
+
+
+def test_fewer_edits_do_not_hide_captions_that_say_nothing(gallery: Gallery) -> None:
+    """What all captions share is read right, and the one word that tells the images apart is lost."""
+    gallery.version("1", misread={"z": "q"})
+    gallery.serve("1")
+    for thing in THINGS:
+        gallery.describe(f"zz zz {thing}", Split.HOLDOUT, f"zz zz {thing}", f"a {thing}", f"{thing} there")
+    gallery.version("2", parent="1", misread=dict.fromkeys(ascii_lowercase, "w") | {"z": "z"})
+    verdict = gallery.judge("2")
+    assert verdict.scores["holdout"]["change"] < 0
+    assert verdict.outcome is Outcome.FAILED
+    assert "the captions say less of their images" in verdict.reasons[0]
+
+
+def test_a_first_captioner_without_images_to_be_judged_by_is_inconclusive(gallery: Gallery) -> None:
+    gallery.version("1")
+    verdict = gallery.judge("1")
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    assert "there are 0: add more images with captions" in verdict.reasons[0]
+
+
+def test_of_too_many_images_the_newest_are_read(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery.version("1")
+    gallery.serve("1")
+    held = pictures(gallery, Split.HOLDOUT)
+    gallery.version("2", parent="1")
+    monkeypatch.setattr(trial, "MOST_IMAGES", 4)
+    verdict = gallery.judge("2")
+    assert set(verdict.items) == {c.id for c in held[-4:]}
+    assert "Of 12 held-out images the newest 4 were read." in verdict.reasons
+
+
 # --- as a command -------------------------------------------------------------------------------
 
 
@@ -211,3 +366,15 @@ def test_the_command_says_what_is_wrong_where_nothing_can_be_judged(
 ) -> None:
     assert trial.main(["ocr", "7"]) == 2
     assert "7" in capsys.readouterr().err
+
+
+def test_the_command_judges_the_caption_model_by_captions(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("REDPENCIL_HOME", str(gallery.settings.home))
+    pictures(gallery, Split.HOLDOUT)
+    gallery.version("1")
+    assert trial.main([gallery.model, "1"]) == 0
+    page = capsys.readouterr().out
+    assert "| images | captions of | BLEU1 |" in page
+    assert "| holdout | candidate | 1.000 |" in page
