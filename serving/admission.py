@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from redpencil.errors import Busy, TooLarge
 
 REMEMBERED = 64
+UNSAID = 64  # a body of unsaid length is held to be this part of all bodies
 
 
 class Admission:
@@ -41,8 +42,9 @@ class Admission:
             self._done.extend([now] * images)
 
     @contextmanager
-    def body(self, length: int) -> Iterator[None]:
-        """Hold memory for a request body of this length."""
+    def body(self, length: int | None) -> Iterator[None]:
+        """Hold memory for a request body of this length; of None, a length not said, for a guess."""
+        length = self.bytes_limit // UNSAID if length is None else length
         if self.bytes_held and self.bytes_held + length > self.bytes_limit:
             raise Busy("too many large uploads at once", self.retry_after_s())
         self.bytes_held += length

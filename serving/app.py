@@ -18,7 +18,7 @@ from redpencil.settings import Settings
 
 @serve.ingress()
 class Replica:
-    """One process: HTTP, champion, challenger and previous, journal. Ready once the champion is warm."""
+    """One process: HTTP, models, journal. Ready once the OCR champion is warm."""
 
     def __init__(self, chosen: dict[str, Any]) -> None:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
@@ -37,7 +37,7 @@ class Replica:
 
     async def check_health(self) -> None:
         """Serve asks now and then, and replaces a replica that raises."""
-        self._api.state.engine.check()
+        self._api.state.models.check()
 
 
 def build(args: dict[str, Any]) -> Application:

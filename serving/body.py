@@ -6,15 +6,18 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from redpencil.errors import BadImage, BadInput, Malformed, UnsupportedMedia
-from serving.protocol import ImageBody, OcrBody, Options
-from serving.reader import Upload
+from redpencil.types import Task
+from serving.protocol import BODIES, OPTIONS, ImageBody, OcrOptions, Options
+from serving.reader import Mode, Upload
 
+M = TypeVar("M", bound=BaseModel)
 MAX_PARTS = 1000
 RAW = ("application/pdf", "application/x-pdf", "application/octet-stream", "binary/octet-stream")
 HOW = (
@@ -30,39 +33,50 @@ class Asked:
     uploads: tuple[Upload | BadInput, ...]
     options: Options
 
+    @property
+    def mode(self) -> Mode:
+        """How pages are cut into regions. A caption has the whole page for its one region, as a line has."""
+        return self.options.mode if isinstance(self.options, OcrOptions) else "line"
 
-def parse(content_type: str, query: Mapping[str, str], client_key: str, body: bytes) -> Asked:
+
+def parse(task: Task, content_type: str, query: Mapping[str, str], client_key: str, body: bytes) -> Asked:
     """Take a body apart by its content type; raises Malformed, BadInput or UnsupportedMedia."""
     kind, parameters = parse_options_header(content_type)
     said = {**query} | ({"client_key": client_key} if client_key else {})
     if kind == b"application/json":
-        return _json(body, said)
+        return _json(task, body, said)
     if kind == b"multipart/form-data":
-        return _multipart(body, parameters.get(b"boundary", b""), said)
+        return _multipart(task, body, parameters.get(b"boundary", b""), said)
     media_type = kind.decode("latin-1")
     if media_type and media_type not in RAW and not media_type.startswith("image/"):
         raise UnsupportedMedia(f"{media_type} is not read here: {HOW}")
     if not body:
         raise Malformed(f"the request has no body: {HOW}")
-    options = _options(said)
+    options = options_for(task, said)
     return Asked((Upload(body, media_type or None, options.group),), options)
 
 
-def _options(said: Mapping[str, str]) -> Options:
+def options_for(task: Task, said: Mapping[str, object]) -> Options:
+    """What was said about a request for this task; BadInput where it makes no sense there."""
     try:
-        return Options.model_validate(said)
+        return OPTIONS[task].model_validate(said)
     except ValidationError as exc:
         raise BadInput(words(exc)) from exc
 
 
-def _json(body: bytes, said: Mapping[str, str]) -> Asked:
+def from_json(kind: type[M], body: bytes) -> M:
+    """A JSON body as its model; Malformed where it is no JSON, BadInput where it does not fit."""
     try:
-        asked = OcrBody.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as exc:
         broken = any(e["type"] == "json_invalid" for e in exc.errors())
         raise (Malformed if broken else BadInput)(words(exc)) from exc
+
+
+def _json(task: Task, body: bytes, said: Mapping[str, str]) -> Asked:
+    asked = from_json(BODIES[task], body)
     stated = asked.model_dump(include=asked.model_fields_set - {"images"})
-    options = _options({**said, **stated})
+    options = options_for(task, {**said, **stated})
     return Asked(tuple(_upload(image, options) for image in asked.images), options)
 
 
@@ -93,7 +107,7 @@ class _Part:
         self.name = self.value = b""
 
 
-def _multipart(body: bytes, boundary: bytes, said: Mapping[str, str]) -> Asked:
+def _multipart(task: Task, body: bytes, boundary: bytes, said: Mapping[str, str]) -> Asked:
     files: list[_Part] = []
     fields = dict(said)
     for part in _parts(body, boundary):
@@ -106,7 +120,7 @@ def _multipart(body: bytes, boundary: bytes, said: Mapping[str, str]) -> Asked:
         raise BadInput(
             "the form has no file: name at least one part with a filename, as in curl -F file=@page.jpg"
         )
-    options = _options(fields)
+    options = options_for(task, fields)
     return Asked(tuple(Upload(b"".join(f.chunks), _media_type(f), options.group) for f in files), options)
 
 

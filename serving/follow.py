@@ -21,7 +21,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from redpencil import bundle
 from redpencil.blobs import Blobs
-from redpencil.bundle import LineReader
 from redpencil.errors import NotReady, RedpencilError
 from redpencil.store import Store
 from redpencil.traffic import Assignment, assign
@@ -64,10 +63,10 @@ class Loader:
         known = self._store.versions.get(self._model, version)
         folder = bundle.fetch(known.bundle, self._blobs, self._cache)
         allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
-        lines = LineReader(folder, allowed, device=self._device, threads=self._threads)
-        lines.warm()
-        log.info("loaded %s version %s (%s, %s)", self._model, version, lines.precision, self._device)
-        return Reader(version, lines)
+        reader = bundle.open_reader(folder, allowed, device=self._device, threads=self._threads)
+        reader.warm()
+        log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
+        return Reader(version, reader)
 
 
 class Follower:
@@ -77,7 +76,7 @@ class Follower:
         self._store, self._loader = store, loader
         self.model, self.replica, self._poll_s = model, replica, poll_s
         self.current = Serving(ServingState(model))
-        self._errors: dict[str, str | None] = {"start": "not started"}
+        self._errors: dict[str, str | None] = {}
         self._wanted: ServingState | None = None
         self._retry_at = self._beat_at = 0.0
         self._extra: OrderedDict[str, Reader] = OrderedDict()
@@ -86,8 +85,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
     def start(self) -> None:
-        """Load what is wanted now, as far as that can be had, then go on following."""
-        self.step()
+        """Follow from now on."""
         self._thread.start()
 
     @property
@@ -113,7 +111,6 @@ class Follower:
             self._follow(wanted)
         except FAILURES as exc:
             self._tell("state", f"the desired state cannot be read: {_first_line(exc)}")
-        self._tell("start", None)
         if (self.current, self.error) != before or time.monotonic() >= self._beat_at:
             self._beat()
 
@@ -130,13 +127,23 @@ class Follower:
                 self._extra.popitem(last=False)
             return self._extra[version]
 
+    @property
+    def without_champion(self) -> bool:
+        """Nobody has ever made a version champion, as far as is known."""
+        return self.current.state.champion is None and (self._wanted is None or not self._wanted.champion)
+
     def why_not_ready(self) -> str | None:
         """None while the champion is loaded and warm, else the reason in words."""
         if self.current.state.champion:
             return None
-        return self.error or f"no version of {self.model} is champion yet"
+        if self._wanted is None:
+            return self.error or "the desired state has not been read yet"
+        if self.without_champion:
+            return self.error or f"no version of {self.model} is champion yet"
+        return self.error or f"version {self._wanted.champion} of {self.model} is being loaded"
 
     def _run(self) -> None:
+        self.step()
         while not self._stop.wait(self._poll_s):
             self.step()
 

@@ -8,16 +8,17 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from redpencil import asgi
-from redpencil.errors import BadInput, Malformed, UnsupportedMedia
-from redpencil.types import Prediction
-from serving.body import Asked, decoded, words
-from serving.engine import Engine, require, require_ready, whole
-from serving.protocol import Options, answer, schema_of, to_json
+from redpencil.errors import BadInput, UnsupportedMedia
+from redpencil.types import Prediction, Task
+from serving.body import Asked, decoded, from_json, options_for
+from serving.engine import Engine, whole
+from serving.protocol import answer, schema_of, to_json
 from serving.reader import Upload
+from serving.upload import length_of, models_of, note
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 INPUTS = [
@@ -51,7 +52,7 @@ class Wanted(BaseModel):
 
 
 class InferBody(BaseModel):
-    """`parameters` may hold mode, client_key and group, as in POST /v1/ocr."""
+    """`parameters` may hold mode (of OCR), client_key and group, as in POST /v1/ocr."""
 
     model_config = ConfigDict(extra="forbid")
     id: str | None = None
@@ -78,8 +79,8 @@ async def live() -> dict[str, bool]:
 
 @router.get("/v2/health/ready")
 async def ready(request: Request) -> dict[str, bool]:
-    """The champion is loaded and warm; 503 before."""
-    require_ready(request.app.state.engine)
+    """The OCR champion is loaded and warm; 503 before."""
+    models_of(request).ocr.require_ready()
     return {"ready": True}
 
 
@@ -110,41 +111,31 @@ async def model_ready(request: Request, model: str, version: str | None = None) 
 @router.post("/v2/models/{model}/versions/{version}/infer", openapi_extra=_schema(InferBody))
 async def infer(request: Request, model: str, version: str | None = None) -> Response:
     """Read images; a version in the path answers itself, outside of any experiment."""
-    engine: Engine = request.app.state.engine
-    require(model, engine)
+    engine = models_of(request).of(model)
+    note(request, engine)
     if "inference-header-content-length" in request.headers:
         raise UnsupportedMedia("binary tensors are not read here: send the tensors as JSON")
-    body = await asyncio.to_thread(_parse, await request.body())
-    asked = await asyncio.to_thread(_asked, body, version)
-    outcomes = await engine.ocr(asked, asgi.request_id_of(request.scope))
+    with engine.admission.body(length_of(request)):
+        body = await asyncio.to_thread(from_json, InferBody, await request.body())
+        asked = await asyncio.to_thread(_asked, engine.task, body, version)
+        outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     predictions = [whole(outcome) for outcome in outcomes]  # a tensor has no room for one image's error
     return Response(to_json(_answer(body, predictions)), media_type="application/json")
 
 
 async def _known(request: Request, model: str, version: str | None) -> Engine:
-    engine: Engine = request.app.state.engine
-    require(model, engine)
+    engine = models_of(request).of(model)
+    note(request, engine)
     if version is None:
-        require_ready(engine)
+        engine.require_ready()
     else:
         await engine.named(version)
     return engine
 
 
-def _parse(body: bytes) -> InferBody:
-    try:
-        return InferBody.model_validate_json(body)
-    except ValidationError as exc:
-        broken = any(e["type"] == "json_invalid" for e in exc.errors())
-        raise (Malformed if broken else BadInput)(words(exc)) from exc
-
-
-def _asked(body: InferBody, version: str | None) -> Asked:
+def _asked(task: Task, body: InferBody, version: str | None) -> Asked:
     said = {k: v for k, v in body.parameters.items() if k in ("mode", "client_key", "group")}
-    try:
-        options = Options(model_version=version, **said)
-    except ValidationError as exc:
-        raise BadInput(words(exc)) from exc
+    options = options_for(task, {"model_version": version, **said})
     tensor = body.inputs[0]
     encoded = _encoded(tensor) if tensor.datatype == "BYTES" else _pixels(tensor)
     return Asked(tuple(Upload(data, None, options.group) for data in encoded), options)

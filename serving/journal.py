@@ -51,17 +51,17 @@ class _Waiting:
 class Journal:
     """One thread that takes all that waits, writes it in one commit, and only then says so.
 
-    `on_commit(entries, seconds)` hears of every commit. Before a commit it lingers
-    a moment while `crowded()`: requests wait for readers anyway, and larger groups leave these more
-    of the processor. A group that cannot be written is tried
-    again one by one, so that one bad entry fails alone; what fails raises NotReady in its `put`.
+    `on_commit(models, seconds)` hears of every commit and the model of each entry. Before one it
+    lingers a moment while `crowded()`: requests wait for readers anyway, and larger groups leave
+    these more of the processor. A group that cannot be written is tried again one by one, so that
+    one bad entry fails alone; what fails raises NotReady in its `put`.
     """
 
     def __init__(
         self,
         store: Store,
         blobs: Blobs,
-        on_commit: Callable[[int, float], None] = lambda _n, _s: None,
+        on_commit: Callable[[Sequence[str], float], None] = lambda _m, _s: None,
         crowded: Callable[[], bool] = lambda: False,
     ) -> None:
         self._store, self._blobs, self._on_commit, self._crowded = store, blobs, on_commit, crowded
@@ -118,7 +118,7 @@ class Journal:
                 return [self._write([w])[0] for w in group]
             log.exception("prediction %s could not be stored", group[0].entry.prediction.id)
             return [_withheld(exc)]
-        self._on_commit(len(group), time.perf_counter() - started)
+        self._on_commit([w.entry.prediction.model for w in group], time.perf_counter() - started)
         return [None] * len(group)
 
     def _settle(self, group: Sequence[_Waiting], errors: Sequence[BaseException | None]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -14,8 +15,7 @@ GROUP_SIZES = (1, 2, 4, 8, 16, 32, 64)
 class Metrics:
     """Counters and histograms labelled model, version and variant, as /metrics shows them."""
 
-    def __init__(self, model: str, waiting: Callable[[], float], revision: Callable[[], float]) -> None:
-        self.model = model
+    def __init__(self) -> None:
         self.registry = CollectorRegistry()
         shared = {"namespace": "redpencil", "registry": self.registry}
         self._images = Counter("images", "images answered", ARM, **shared)
@@ -29,40 +29,54 @@ class Metrics:
             buckets=SECONDS,
             **shared,
         )
-        self._lines = Counter("lines", "lines read", ARM, **shared)
+        self._lines = Counter("lines", "lines (of captions: pages) read", ARM, **shared)
         self._errors = Counter("errors", "images refused or failed", ("model", "type"), **shared)
         self._mirrors = Counter(
             "mirrored", "answers read again by the challenger", ("model", "fate"), **shared
         )
-        commit = Histogram(
-            "journal_commit_seconds", "one group commit of predictions", ("model",), buckets=SECONDS, **shared
+        self._commit = Histogram(
+            "journal_commit_seconds",
+            "one group commit that held predictions of the model",
+            ("model",),
+            buckets=SECONDS,
+            **shared,
         )
-        group = Histogram(
-            "journal_group_size", "predictions per commit", ("model",), buckets=GROUP_SIZES, **shared
+        self._group = Histogram(
+            "journal_group_size",
+            "predictions of the model per commit",
+            ("model",),
+            buckets=GROUP_SIZES,
+            **shared,
         )
-        self._commit, self._group = commit.labels(model), group.labels(model)
-        gauge = Gauge("waiting_images", "images admitted and not yet answered", ("model",), **shared)
-        gauge.labels(model).set_function(waiting)
-        following = Gauge("serving_revision", "revision of the state being served", ("model",), **shared)
-        following.labels(model).set_function(revision)
+        self._waiting = Gauge("waiting_images", "images admitted and not yet answered", ("model",), **shared)
+        self._revision = Gauge("serving_revision", "revision of the state being served", ("model",), **shared)
 
-    def answered(self, version: str, variant: str, lines: int, reading_s: float, total_s: float) -> None:
-        arm = (self.model, version, variant)
+    def watch(self, model: str, waiting: Callable[[], float], revision: Callable[[], float]) -> None:
+        """Ask these about a model whenever somebody looks."""
+        self._waiting.labels(model).set_function(waiting)
+        self._revision.labels(model).set_function(revision)
+
+    def answered(
+        self, model: str, version: str, variant: str, lines: int, reading_s: float, total_s: float
+    ) -> None:
+        arm = (model, version, variant)
         self._images.labels(*arm).inc()
         self._lines.labels(*arm).inc(lines)
         self._reading.labels(*arm).observe(reading_s)
         self._seconds.labels(*arm).observe(total_s)
 
-    def failed(self, kind: str) -> None:
-        self._errors.labels(self.model, kind).inc()
+    def failed(self, model: str, kind: str) -> None:
+        """`model` is empty where the request asked for none."""
+        self._errors.labels(model, kind).inc()
 
-    def mirrored(self, fate: str) -> None:
+    def mirrored(self, model: str, fate: str) -> None:
         """`fate`: read, dropped (no time) or failed."""
-        self._mirrors.labels(self.model, fate).inc()
+        self._mirrors.labels(model, fate).inc()
 
-    def committed(self, entries: int, seconds: float) -> None:
-        self._group.observe(entries)
-        self._commit.observe(seconds)
+    def committed(self, models: Sequence[str], seconds: float) -> None:
+        for model, entries in Tally(models).items():
+            self._group.labels(model).observe(entries)
+            self._commit.labels(model).observe(seconds)
 
     def text(self) -> bytes:
         return generate_latest(self.registry)

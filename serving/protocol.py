@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from redpencil.types import Block, Page, Prediction
+from redpencil.types import Block, Page, Prediction, Task
 from serving.reader import Mode
 
 
@@ -36,12 +36,23 @@ class Options(Strict):
     client_key: str = Field(
         "", max_length=200, description="who asks; the same key stays with the same arm of an experiment"
     )
-    mode: Mode = Field("auto", description="auto: a single line or a page, by its look; line; page")
     group: str | None = Field(None, max_length=200, description="group of every image without one of its own")
 
 
-class OcrBody(Options):
+class OcrOptions(Options):
+    mode: Mode = Field("auto", description="auto: a single line or a page, by its look; line; page")
+
+
+class OcrBody(OcrOptions):
     images: list[ImageBody] = Field(min_length=1)
+
+
+class CaptionBody(Options):
+    images: list[ImageBody] = Field(min_length=1)
+
+
+OPTIONS: dict[Task, type[Options]] = {Task.OCR: OcrOptions, Task.CAPTION: Options}
+BODIES: dict[Task, type[OcrBody | CaptionBody]] = {Task.OCR: OcrBody, Task.CAPTION: CaptionBody}
 
 
 class Dimensions(Strict):
@@ -77,7 +88,14 @@ class OcrAnswer(Strict):
     pages: list[PageAnswer]
 
 
+class CaptionAnswer(OcrAnswer):
+    """Each page is one block, `p0-b0` on the first: the whole image."""
+
+    confidence: float = Field(description="0..1, the mean over pages")
+
+
 class KeptAnswer(OcrAnswer):
+    confidence: float | None = Field(None, description="of a caption")
     created_at: float
     revision: int
     latency_ms: float
@@ -98,6 +116,10 @@ class ManyAnswer(Strict):
     results: list[OcrAnswer | ErrorAnswer] = Field(description="in the order of the images")
 
 
+class ManyCaptions(Strict):
+    results: list[CaptionAnswer | ErrorAnswer] = Field(description="in the order of the images")
+
+
 def answer(prediction: Prediction) -> dict[str, Any]:
     """A prediction as its JSON answer; built by hand, because it is built for every request."""
     pages = [_page(page, [b for b in prediction.blocks if b.page == page.index]) for page in prediction.pages]
@@ -108,8 +130,16 @@ def answer(prediction: Prediction) -> dict[str, Any]:
         "variant": prediction.variant.value,
         "image": prediction.image,
         "text": "\n".join(p["text"] for p in pages),
+        **_sureness(prediction),
         "pages": pages,
     }
+
+
+def _sureness(prediction: Prediction) -> dict[str, float]:
+    if prediction.task is not Task.CAPTION:
+        return {}
+    sure = [block.confidence for block in prediction.blocks]
+    return {"confidence": sum(sure) / max(1, len(sure))}
 
 
 def kept(prediction: Prediction) -> dict[str, Any]:

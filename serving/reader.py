@@ -17,6 +17,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from redpencil.bundle import LineReader
+from redpencil.bundle import Reader as BundleReader
 from redpencil.pixels import Pixels, crop_line, open_pages, whole
 from redpencil.types import Block, LineText, Page, Polygon
 from serving.pool import Lane, Pool
@@ -33,7 +34,7 @@ class Reader:
     """One version, loaded and warm."""
 
     version: str
-    lines: LineReader
+    bundle: BundleReader
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Desk:
         pages = self._open(upload)
         if len(pages) > 1 or not self._one_line(pages[0], mode):
             return sha256, reader, chosen, None
-        text = reader.lines.read(pages[0])
+        text = reader.bundle.read(pages[0])
         return sha256, reader, chosen, _assemble(pages, [[whole(pages[0])]], [[text]], started)
 
     async def _document(self, lane: Lane, upload: Upload, mode: Mode, reader: Reader) -> Reading:
@@ -125,9 +126,9 @@ class Desk:
     async def _texts(
         self, lane: Lane, page: Pixels, polygons: Sequence[Polygon], reader: Reader
     ) -> Sequence[LineText]:
-        if reader.lines.device == "cuda":
-            return await lane.run(_read_by_width, page, polygons, reader.lines)
-        lines = [lane.run(_read_one, page, polygon, reader.lines) for polygon in polygons]
+        if isinstance(reader.bundle, LineReader) and reader.bundle.device == "cuda":
+            return await lane.run(_read_by_width, page, polygons, reader.bundle)
+        lines = [lane.run(_read_one, page, polygon, reader.bundle) for polygon in polygons]
         try:
             return await asyncio.gather(*lines)
         finally:
@@ -139,7 +140,7 @@ class Desk:
         pages = self._open(upload)
         regions = [[b.polygon for b in first.blocks if b.page == page.index] for page in first.pages]
         texts = [
-            [_read_one(page, polygon, reader.lines) for polygon in polygons]
+            [_read_one(page, polygon, reader.bundle) for polygon in polygons]
             for page, polygons in zip(pages, regions, strict=True)
         ]
         return _assemble(pages, regions, texts, started)
@@ -161,8 +162,8 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_one(page: Pixels, polygon: Polygon, lines: LineReader) -> LineText:
-    return lines.read(crop_line(page, polygon))
+def _read_one(page: Pixels, polygon: Polygon, reader: BundleReader) -> LineText:
+    return reader.read(crop_line(page, polygon))
 
 
 def _read_by_width(page: Pixels, polygons: Sequence[Polygon], lines: LineReader) -> list[LineText]:

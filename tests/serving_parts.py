@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import tiny_bundle
 
@@ -20,8 +22,11 @@ from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import LedgerEntry, ModelVersion, Polygon, ServingState
+from serving import api
+from serving.models import Models
 
 MODEL = "ocr"
+CAPTION = "caption"
 LINE_PX = tiny_bundle.paint("a").shape[0]
 MISREAD = {"1": {}, "2": {"e": "c"}, "3": {"a": "o"}, "4": {"l": "i"}}
 
@@ -64,13 +69,18 @@ def _template() -> Path:
         for version, misread in MISREAD.items():
             made = folder / "made" / version
             tiny_bundle.build(made, misread=misread)
-            store.versions.add(ModelVersion(MODEL, version, bundle.put(made, blobs), time.time()))
+            kept = bundle.put(made, blobs)
+            for model in (MODEL, CAPTION):
+                store.versions.add(ModelVersion(model, version, kept, time.time()))
     blobs.close()
     return folder
 
 
 class Home:
-    """A folder with database and blobs, versions 1..4 registered, and who serves among them."""
+    """A folder with database and blobs, versions 1..4 of both models, and who serves among them.
+
+    The caption model reads painted lines too: any decoder may serve any task.
+    """
 
     def __init__(self, folder: Path, **settings: object) -> None:
         chosen = {"home": folder, "model": MODEL, "threads": 2, "poll_s": 0.05, **settings}
@@ -79,15 +89,35 @@ class Home:
         self.store = Store.open(self.settings.database)
         self.blobs = Blobs.open(self.settings.blobs)
 
-    def serve(self, champion: str | None, **rest: object) -> ServingState:
+    def serve(self, champion: str | None, model: str = MODEL, **rest: object) -> ServingState:
         """Change the desired state."""
-        before = self.store.serving.get(MODEL)
-        wanted = {"model": MODEL, "revision": before.revision + 1, "champion": champion, **rest}
+        before = self.store.serving.get(model)
+        wanted = {"model": model, "revision": before.revision + 1, "champion": champion, **rest}
         entry = LedgerEntry(
-            new_id("led"), time.time(), "test", "promote", MODEL, before.champion, champion, ""
+            new_id("led"), time.time(), "test", "promote", model, before.champion, champion, ""
         )
         return self.store.serving.change(ServingState(**wanted), entry)
 
     def close(self) -> None:
         self.store.close()
         self.blobs.close()
+
+
+def serving(home: Home, work: Callable[[httpx.AsyncClient, Models], Awaitable[None]]) -> None:
+    """Run the app of this home in process, and the work against it."""
+
+    async def run() -> None:
+        app = api.build(home.settings, BandFinder())
+        async with app.router.lifespan_context(app):
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                await work(client, app.state.models)
+
+    asyncio.run(run())
+
+
+def metric(text: str, name: str, **labels: str) -> float:
+    """The value of the one line of /metrics with these labels."""
+    wanted = [f'{k}="{v}"' for k, v in labels.items()]
+    lines = [x for x in text.splitlines() if x.startswith(name) and all(w in x for w in wanted)]
+    return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0

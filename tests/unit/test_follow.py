@@ -28,7 +28,7 @@ def follower(home: Home) -> Follower:
 
 
 def reads(serving: Serving, version: str) -> str:
-    return serving.readers[version].lines.read(tiny_bundle.paint("hello")).text
+    return serving.readers[version].bundle.read(tiny_bundle.paint("hello")).text
 
 
 def beat(home: Home) -> dict[str, object]:

@@ -64,7 +64,7 @@ def test_what_was_put_can_be_read_at_once_by_another_process(
 
 def test_many_at_once_share_commits(store: Store, blobs: Blobs) -> None:
     commits: list[int] = []
-    journal = Journal(store, blobs, lambda entries, _seconds: commits.append(entries))
+    journal = Journal(store, blobs, lambda models, _seconds: commits.append(len(models)))
     entries = [entry(b"image %d" % i) for i in range(50)]
     assert asyncio.run(put_all(journal, entries)) == [None] * 50
     assert sum(commits) == 50

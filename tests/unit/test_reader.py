@@ -87,7 +87,7 @@ def test_equal_widths_together_give_what_each_gives_alone(
     """As on a GPU; the tiny bundle runs on the CPU here."""
     lines = ["abc", "abcdef", "xyz", "hello", "zyx"]
     _, _, alone = on_desk(pool, lambda desk: read(desk, reader, png(*lines)))
-    monkeypatch.setattr(reader.lines, "device", "cuda")
+    monkeypatch.setattr(reader.bundle, "device", "cuda")
     _, _, batched = on_desk(pool, lambda desk: read(desk, reader, png(*lines)))
     assert batched.blocks == alone.blocks
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
-from serving_parts import BandFinder, Home, png
+import serving_parts
+from serving_parts import Home, metric, png
 
 from redpencil import asgi
 from redpencil.blobs import FolderBlobs
 from redpencil.types import Variant
-from serving import api, protocol, trace
+from serving import protocol, trace
 from serving.admission import Admission
 from serving.engine import Engine
 
@@ -24,16 +25,8 @@ Work = Callable[[Client, Engine], Awaitable[None]]
 
 
 def serving(home: Home, work: Work) -> None:
-    """Run the app of this home, and the work against it."""
-
-    async def run() -> None:
-        app = api.build(home.settings, BandFinder())
-        async with app.router.lifespan_context(app):
-            transport = httpx.ASGITransport(app=app)
-            async with Client(transport=transport, base_url="http://test") as client:
-                await work(client, app.state.engine)
-
-    asyncio.run(run())
+    """Run the app of this home, and the work against its OCR model."""
+    serving_parts.serving(home, lambda client, models: work(client, models.ocr))
 
 
 @pytest.fixture
@@ -45,13 +38,6 @@ def home(tmp_path: Path) -> Home:
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-def metric(text: str, name: str, **labels: str) -> float:
-    """The value of the one line of /metrics with these labels."""
-    wanted = [f'{k}="{v}"' for k, v in labels.items()]
-    lines = [x for x in text.splitlines() if x.startswith(name) and all(w in x for w in wanted)]
-    return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
 
 def test_every_way_of_sending_an_image_gives_the_same_answer(home: Home) -> None:
