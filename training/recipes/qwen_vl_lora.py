@@ -1,0 +1,167 @@
+"""Qwen2.5-VL reads lines of a script for which there is little data; only adapters (LoRA) learn.
+
+After Qwen2.5-VL (Bai et al. 2025) and LoRA (Hu et al. 2021): rank 32 and alpha 64 on the query and
+value projections of the language model. Every image goes onto a canvas of one size, so a batch has
+as many image tokens as vectors, whatever images are in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+from redpencil.bundle import Generation, Manifest
+from redpencil.errors import BadInput
+from redpencil.pixels import Preprocessing
+from redpencil.types import Precision, Task
+from training import causal_lm, lora, pretrained, tokens
+from training.image_to_text import ImageToText, Named
+from training.qwen_vision import Vision
+from training.recipe import Hyper, Recipe
+from training.weights import load_parts
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
+PAPER = 2.0  # about white, in these units
+ADAPTED = ("q_proj", "v_proj")
+SYSTEM, IMAGE = "You are a helpful assistant.", "<|image_pad|>"
+CHAT = (
+    f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
+    "<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n",
+)
+SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE)
+
+
+@dataclass(frozen=True)
+class QwenHyper(Hyper):
+    """What is read and what learns; a run that goes on from such a version keeps all but the last two."""
+
+    base: str = "Qwen/Qwen2.5-VL-3B-Instruct"  # a folder as transformers saves models, or a name on its hub
+    height: int = 56  # of the canvas in pixels, a multiple of 28
+    width: int = 1120
+    prompt: str = "Read the text in the image."
+    longest: int = 256  # tokens of a text
+    rank: int = 32
+    alpha: int = 64
+    dropout: float = 0.05  # in front of the adapters
+    checkpointing: bool = False  # compute activations again instead of keeping them
+
+
+class QwenVl(ImageToText):
+    """The vision tower stays, so what it sees is its features; adapters of the language model learn."""
+
+    best_by = "cer"
+    places: Tensor
+
+    def __init__(self, whole: Any, tokenizer: Tokenizer, hyper: QwenHyper) -> None:
+        super().__init__()
+        self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
+        self.shape = {n: getattr(hyper, n) for n in KEPT} | {"config": causal_lm.plain(whole.config)}
+        self.preprocessing = Preprocessing(
+            hyper.height, "rgb", MEAN, STD, width=hyper.width, fit="pad", pad_value=PAPER
+        )
+        self.vision = Vision(whole.model.visual, hyper.height, hyper.width).requires_grad_(False)
+        self.language = causal_lm.CausalLM(whole.model.language_model, whole.lm_head)
+        self.language.checkpointing = hyper.checkpointing
+        lora.adapt(self.language, ADAPTED, hyper.rank, hyper.alpha, hyper.dropout)
+        self.past_shapes = self.language.past_shapes
+        before, after = (tokenizer.encode(part.format(prompt=hyper.prompt)).ids for part in CHAT)
+        start = (*before, *(-k - 1 for k in range(self.vision.count)), *after)
+        self.generation = Generation(start, tokenizer.token_to_id("<|im_end|>"), hyper.longest)
+        places = self._places(len(before), len(start) + hyper.longest)
+        self.register_buffer("places", places, persistent=False)
+
+    def features(self, images: Tensor) -> Tensor:
+        """[B,3,height,width] -> what the vision tower says, [B,P,hidden]."""
+        answer: Tensor = self.vision(images)
+        return answer
+
+    def encode(self, features: Tensor) -> Named:
+        return {"prefix": features}
+
+    def decode(self, tokens: Tensor, length: Tensor, memory: Named, past: Named) -> tuple[Tensor, Named]:
+        at = length[:, None] + torch.arange(tokens.shape[1], device=tokens.device)
+        vectors = self.language.embed(tokens, memory["prefix"])
+        answer: tuple[Tensor, Named] = self.language(vectors, length, past, self.places[:, at])
+        return answer
+
+    def _places(self, before: int, most: int) -> Tensor:
+        """Time, row and column [3,most] of every position.
+
+        Words count on in all three; image vectors share the time at which the image comes, and the
+        words behind it go on above its longer side.
+        """
+        rows, columns = (side // self.vision.merge for side in self.vision.grid)
+        row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        seen = torch.stack([torch.zeros(rows * columns), row.flatten(), column.flatten()]).long() + before
+        behind = torch.arange(most - before - rows * columns) + before + max(rows, columns)
+        return torch.cat([torch.arange(before).expand(3, -1), seen, behind.expand(3, -1)], 1)
+
+
+def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl:
+    """Qwen2.5-VL with fresh adapters, or a version of this family with the adapters that it has learned."""
+    if parent is None:
+        folder = pretrained.folder_of(hyper.base)
+        model = QwenVl(*whole_of(folder), hyper)
+        causal_lm.check_tokenizer(model.language, model.tokenizer, folder)
+        return model
+    manifest = Manifest.load(parent)
+    if manifest.lineage.get("recipe") != RECIPE.name:
+        raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; train without a parent")
+    shape = dict(manifest.lineage["shape"])
+    whole = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**shape.pop("config")))
+    model = QwenVl(whole.float(), tokens.of_bundle(parent), QwenHyper(**{**asdict(hyper), **shape}))
+    fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
+    load_parts(model, *(parent / graph.file for graph in fp32))
+    return model
+
+
+def whole_of(folder: Path) -> tuple[Any, Tokenizer]:
+    """The model and the tokenizer in a folder; BadInput where they are others or do not belong together."""
+    kind = pretrained.config_of(folder)["model_type"]
+    if kind != "qwen2_5_vl":
+        raise BadInput(f"{folder} holds a {kind} model; qwen_vl_lora adapts qwen2_5_vl")
+    whole = pretrained.weights(Qwen2_5_VLForConditionalGeneration, folder)
+    tokenizer = tokens.of_file(folder)
+    if lacking := [token for token in SPECIAL if tokenizer.token_to_id(token) is None]:
+        raise BadInput(f"the tokenizer in {folder} lacks {lacking[0]}; it is not Qwen2.5-VL's")
+    if tokenizer.token_to_id(IMAGE) != whole.config.image_token_id:
+        raise BadInput(
+            f"the tokenizer in {folder} does not belong to its model: {IMAGE} is {tokenizer.token_to_id(IMAGE)} in "
+            f"the one and {whole.config.image_token_id} in the other"
+        )
+    return whole, tokenizer
+
+
+KEPT = ("base", "height", "width", "prompt", "longest", "rank", "alpha")
+RECIPE = Recipe(
+    name="qwen_vl_lora",
+    summary="adapts Qwen2.5-VL to read a script for which there is little data",
+    defaults=QwenHyper(
+        lr=2e-4,
+        batch=4,
+        schedule="cosine",
+        steps=1000,
+        passes=0,
+        report_every=50,
+        warmup=0.05,  # 50 of 1000 steps
+        clip=1.0,
+        patience=0,
+        weight_decay=0.01,
+        precision="bf16",
+        replay=0.0,
+        rehearsal=0,
+        copies=3,
+        augment=0.5,
+        validation=0.1,
+    ),
+    build=build,
+    starts_from="own",
+    task=Task.OCR,
+)
