@@ -13,11 +13,13 @@ from statistics import median
 from typing import Any
 
 from redpencil.errors import BadInput
+from redpencil.finding import Finding, change, number
 from redpencil.measure import CER, Measure
 from redpencil.slices import LineScore, Slice, rate
 from redpencil.types import Outcome, Precision, Verdict
 from redpencil.verdict_page import report_markdown
-from redpencil.wording import digits, moved, percent, points
+from redpencil.wording import percent
+from redpencil.worth import Worth, beats, keeps
 
 __all__ = ["Latency", "LineScore", "Worth", "judge", "report_markdown"]
 
@@ -25,7 +27,6 @@ RELATIVE_MARGIN, ABSOLUTE_MARGIN = CER.relative, CER.absolute
 FEW_LINES = 10
 FIRST_VERSION_CER = 0.10
 SLOWDOWN = 1.5
-BEST_CIDER = 10
 SEVERITY = (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED)
 
 
@@ -39,29 +40,6 @@ class Latency:
 
     def candidate(self, precision: Precision) -> tuple[float, ...]:
         return self.int8 if precision is Precision.INT8 else self.fp32
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """The held-out images once more, judged by CIDEr-D: what a caption lacks of the best, 10.
-
-    Word edits alone would let a captioner pass that says the same short thing of everything. In a
-    first version's trial that `parrot`, a text, takes the champion's place.
-    """
-
-    lines: tuple[LineScore, ...] = ()
-    parrot: str = ""
-
-    UNIT = 1000
-    """Parts of a point, so that they are whole; every line is so long."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one rule says, in a sentence for the person who asked for the version."""
-
-    outcome: Outcome
-    reason: str
 
 
 def judge(
@@ -90,7 +68,7 @@ def judge(
     base = Slice(measure.base, tuple(golden), precision, measure)
     first = all(part.before is None for part in (unseen, seen, base))
     rules = _first_version(unseen, base, worth) if first else _findings(unseen, seen, base, latency)
-    findings = sorted((choice, *rules, *_worth(unseen, worth)), key=lambda f: SEVERITY.index(f.outcome))
+    findings = sorted((choice, *rules, *_keeps_worth(unseen, worth)), key=lambda f: SEVERITY.index(f.outcome))
     return Verdict(
         outcome=findings[0].outcome,
         reasons=tuple(finding.reason for finding in findings),
@@ -151,8 +129,13 @@ def _first_version(unseen: Slice, base: Slice, worth: Worth | None) -> Iterable[
         )
     else:
         parroted = replace(unseen, lines=worth.lines)
-        yield _beats(parroted, worth.parrot)
+        yield beats(parroted, worth.parrot)
         yield from _few_documents(parroted)
+
+
+def _keeps_worth(unseen: Slice, worth: Worth | None) -> Iterable[Finding]:
+    if worth is not None and not worth.parrot and len(worth.lines) >= FEW_LINES:
+        yield keeps(replace(unseen, lines=worth.lines))
 
 
 def _readable(base: Slice) -> Finding:
@@ -160,41 +143,8 @@ def _readable(base: Slice) -> Finding:
     if not base.lines:
         return Finding(Outcome.INCONCLUSIVE, f"There are no golden lines to read, and {bound} CER there.")
     good = base.after < FIRST_VERSION_CER
-    sentence = f"On {_lines(base)} CER is {percent(base.after, 2)}; {bound}: {'good' if good else 'too bad'}."
+    sentence = f"On {number(base)} CER is {percent(base.after, 2)}; {bound}: {'good' if good else 'too bad'}."
     return Finding(Outcome.PASSED if good else Outcome.FAILED, sentence)
-
-
-def _beats(parroted: Slice, text: str) -> Finding:
-    """Who always says the same has not looked at the image; a first version must do better beyond chance."""
-    after, before, sure = _points(parroted)
-    told = f'On {_lines(parroted)} CIDEr-D is {after:.2f}; always saying "{text}" gives {before:.2f} ({sure})'
-    if parroted.surely_better:
-        return Finding(Outcome.PASSED, f"{told}: better.")
-    if parroted.change < 0:
-        return Finding(Outcome.INCONCLUSIVE, f"{told}: better, but it may be chance.")
-    return Finding(Outcome.FAILED, f"{told}: a first version must be better than that.")
-
-
-def _worth(unseen: Slice, worth: Worth | None) -> Iterable[Finding]:
-    """Fewer edits are no gain where captions come to say less of their images."""
-    if worth is None or worth.parrot or len(worth.lines) < FEW_LINES:
-        return
-    part = replace(unseen, lines=worth.lines)
-    after, before, sure = _points(part)
-    told = f"On {_lines(part)} CIDEr-D was {before:.2f} and is {after:.2f} ({sure})"
-    if part.surely_worse:
-        yield Finding(Outcome.FAILED, f"{told}: worse, the captions say less of their images.")
-    else:
-        sure = "better" if part.surely_better else "no loss beyond chance"
-        yield Finding(Outcome.PASSED, f"{told}: {sure}.")
-
-
-def _points(part: Slice) -> tuple[float, float, str]:
-    """CIDEr-D after and before, and how sure the change is."""
-    sure = f"too few {part.measure.thing}s for an interval"
-    if part.interval is not None:
-        sure = f"95 % interval of the change {-part.interval.high:.2f} to {-part.interval.low:.2f}"
-    return BEST_CIDER - part.after, BEST_CIDER - (part.before or 0.0), sure
 
 
 def _golden(base: Slice) -> Finding:
@@ -204,13 +154,13 @@ def _golden(base: Slice) -> Finding:
     allowed = base.measure.allowed(base.before)
     limit = f"a rise of up to {100 * allowed:.2f} points is allowed"
     if base.change <= allowed:
-        return Finding(Outcome.PASSED, f"{_sentence(base)}; {limit}: good.")
+        return Finding(Outcome.PASSED, f"{change(base)}; {limit}: good.")
     if base.surely_worse:
         return Finding(
             Outcome.FAILED,
-            f"{_sentence(base)}; {limit}: worse, it forgets what it could {base.measure.does}.",
+            f"{change(base)}; {limit}: worse, it forgets what it could {base.measure.does}.",
         )
-    return Finding(Outcome.INCONCLUSIVE, f"{_sentence(base)}; {limit}: more than that, but it may be chance.")
+    return Finding(Outcome.INCONCLUSIVE, f"{change(base)}; {limit}: more than that, but it may be chance.")
 
 
 def _nothing_to_forget(measure: Measure) -> Finding:
@@ -224,10 +174,10 @@ def _nothing_to_forget(measure: Measure) -> Finding:
 def _holdout(unseen: Slice) -> Finding:
     """On lines that it never saw, the candidate must be better beyond chance."""
     if unseen.surely_worse:
-        return Finding(Outcome.FAILED, f"{_sentence(unseen)}: worse.")
+        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
     if unseen.surely_better:
-        return Finding(Outcome.PASSED, f"{_sentence(unseen)}: better.")
-    return Finding(Outcome.INCONCLUSIVE, f"{_sentence(unseen)}: no gain beyond chance.")
+        return Finding(Outcome.PASSED, f"{change(unseen)}: better.")
+    return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: no gain beyond chance.")
 
 
 def _few_holdout(unseen: Slice) -> Finding:
@@ -236,10 +186,10 @@ def _few_holdout(unseen: Slice) -> Finding:
     if not unseen.lines:
         return Finding(Outcome.PASSED, f"No {measure.corrected} is held out yet: {caution}.")
     if unseen.surely_worse:
-        return Finding(Outcome.FAILED, f"{_sentence(unseen)}: worse.")
+        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
     if unseen.change > 0:
-        return Finding(Outcome.INCONCLUSIVE, f"{_sentence(unseen)}: worse, but it may be chance; {caution}.")
-    return Finding(Outcome.PASSED, f"{_sentence(unseen)}: not worse; {caution}.")
+        return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: worse, but it may be chance; {caution}.")
+    return Finding(Outcome.PASSED, f"{change(unseen)}: not worse; {caution}.")
 
 
 def _few_documents(unseen: Slice) -> Iterable[Finding]:
@@ -258,7 +208,7 @@ def _trained(seen: Slice, few: bool) -> Finding:
         told = f"No {seen.measure.taught} has been trained on"
         return Finding(outcome, told + (": no gain can be seen." if few else "."))
     counts = seen.counts
-    told = f"{_sentence(seen)}; {counts['fixed']} fixed, {counts['newly_broken']} newly broken"
+    told = f"{change(seen)}; {counts['fixed']} fixed, {counts['newly_broken']} newly broken"
     if seen.change > 0:
         sure = seen.surely_worse
         return Finding(
@@ -299,21 +249,3 @@ def _medians(latency: Latency, precision: Precision) -> dict[str, Any]:
     medians = {name: median(ms) if ms else None for name, ms in measured.items()}
     champion, candidate = medians["champion"], medians["candidate"]
     return {**medians, "ratio": candidate / champion if champion and candidate is not None else None}
-
-
-def _lines(part: Slice) -> str:
-    thing = part.measure.thing
-    words = part.words if len(part.lines) != 1 else part.words.replace(f"{thing}s", thing)
-    return f"{len(part.lines)} {words}"
-
-
-def _sentence(part: Slice) -> str:
-    """`On 21 held-out corrected lines CER fell from 9.1 % to 3.0 % (95 % interval of the change ...)`."""
-    return f"On {_lines(part)} {part.measure.name} {moved(part.before or 0.0, part.after)} ({_sure(part)})"
-
-
-def _sure(part: Slice) -> str:
-    if part.interval is None:
-        return f"too few {part.measure.thing}s for an interval"
-    low, high = part.interval.low, part.interval.high
-    return f"95 % interval of the change {points(low, high, digits(part.before or 0.0, part.after))}"

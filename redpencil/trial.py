@@ -20,13 +20,14 @@ from redpencil.bench import Bench, Place, Reading, places, served_precision
 from redpencil.blobs import Blobs
 from redpencil.caption_metrics import caption_scores, cider_each, typical
 from redpencil.errors import RedpencilError
-from redpencil.gate import Latency, LineScore, Worth
+from redpencil.gate import Latency, LineScore
 from redpencil.linepack import PackedLine
 from redpencil.measure import MEASURES, Measure
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
+from redpencil.worth import BEST_CIDER, Worth
 
 __all__ = ["hold", "served_precision"]
 
@@ -170,7 +171,7 @@ def _worth(holdout: Sequence[Reading], parrot: str) -> Worth | None:
 
 
 def _lacks(references: Sequence[Sequence[str]], texts: Sequence[str]) -> list[int]:
-    return [round(Worth.UNIT * (gate.BEST_CIDER - score)) for score in cider_each(references, texts)]
+    return [round(Worth.UNIT * (BEST_CIDER - score)) for score in cider_each(references, texts)]
 
 
 def _captions(
