@@ -57,8 +57,8 @@ def read(folder: Path, limit: int = 0) -> Dataset:
             samples = list(_merged(s for file in files for s in reader(folder, file)))
             return Dataset(folder.resolve().name, task, _whole(folder, samples[: limit or None]))
     raise BadInput(
-        f"{folder} is no data set that is known here: it has neither captions.jsonl, lines.tsv, "
-        "annotations/captions_*.json (COCO), train/train.json, nor Flickr's captions.txt, results.csv, *.token"
+        f"{folder} is no data set that is known here: it has no captions.jsonl, lines.tsv, "
+        "annotations/captions_*.json (COCO), train/train.json, or captions.txt, results.csv, *.token (Flickr)"
     )
 
 

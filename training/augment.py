@@ -1,4 +1,4 @@
-"""Light changes that leave a line readable: what another scan of the same line might look like."""
+"""Light changes: what another scan of the same line, or another photo of the same thing, might look like."""
 
 from __future__ import annotations
 
@@ -19,6 +19,28 @@ def augment(line: Pixels, rng: np.random.Generator, strength: float = 1.0) -> Pi
         if rng.random() < 0.5:
             line = change(line, rng, strength)
     return line
+
+
+def photo(image: Pixels, rng: np.random.Generator, strength: float = 1.0, upright: bool = True) -> Pixels:
+    """Another look at the same scene: mirrored or not, a little nearer, in other light.
+
+    Not for text. What has no up and down (aerial images) may also be turned by right angles.
+    """
+    if rng.random() < 0.5:
+        image = image[:, ::-1]
+    if not upright:
+        image = np.rot90(image, rng.integers(4))
+    return _light(_nearer(np.ascontiguousarray(image), rng, strength), rng, strength)
+
+
+def _nearer(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """A part of the image, stretched to its whole size."""
+    height, width = image.shape[:2]
+    low = max(0.5, 1 - 0.3 * strength)
+    tall, wide = (round(size * rng.uniform(low, 1)) for size in (height, width))
+    top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
+    part = np.ascontiguousarray(image[top : top + tall, left : left + wide])
+    return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _warp(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:

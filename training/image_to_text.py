@@ -43,7 +43,8 @@ class ImageToText(Learner):
 
     best_by: ClassVar[Literal["cer", "cider_d"]] = "cider_d"
     """The measure by which the best checkpoint is chosen."""
-    augment: ClassVar[Callable[[Pixels, np.random.Generator, float], Pixels]] = staticmethod(augment)
+    augment: Callable[[Pixels, np.random.Generator, float], Pixels] = staticmethod(augment)
+    """Another look at an image, by a strength; the default leaves text readable."""
 
     def features(self, images: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,...]: the part that never learns. The identity where there is none."""

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from training.data import Line
     from training.job import Lines
 
+YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -64,8 +66,8 @@ class Hyper:
     def _like_default(self, name: str, value: Any) -> Any:
         kind = type(getattr(self, name))
         try:
-            return kind(value)
-        except (TypeError, ValueError) as error:
+            return YES_NO[str(value).lower()] if kind is bool else kind(value)
+        except (TypeError, ValueError, KeyError) as error:
             raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error
 
     def total_steps(self, lines: int) -> int:

@@ -93,7 +93,7 @@ class Images:
         if not (turn and self.hyper.augment):
             return image
         seed = [self.hyper.seed, turn, *place.encode()[-8:]]
-        return type(self.model).augment(image, np.random.default_rng(seed), self.hyper.augment)
+        return self.model.augment(image, np.random.default_rng(seed), self.hyper.augment)
 
 
 class TextLessons:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,17 +13,29 @@ from redpencil.errors import BadInput, Damaged
 
 PAD, START, END, UNKNOWN = "[PAD]", "[START]", "[END]", "[UNK]"
 SPECIAL = [PAD, START, END, UNKNOWN]
+EMPTY = "the vocabulary would be empty: no image has a text"
 
 
 def word_pieces(texts: Iterable[str], size: int, lower: bool) -> Tokenizer:
-    """A WordPiece tokenizer of at most `size` pieces; lower-casing where wanted."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+    """WordPiece over the `size` most frequent words and all characters; lower-casing where wanted.
+
+    The library's trainer numbers its pieces anew in every process; workers, and a run that goes on
+    after it was killed, need the same ones, so these are counted here.
+    """
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lower else [])]
-    tokenizer.normalizer = normalizers.Sequence(steps)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    normal, cut = normalizers.Sequence(steps), pre_tokenizers.BertPreTokenizer()
+    words = Counter(w for t in texts for w, _ in cut.pre_tokenize_str(normal.normalize_str(t)))
+    if not words:
+        raise BadInput(EMPTY)
+    letters = sorted({c for word in words for c in word})
+    frequent = sorted(words, key=lambda word: (-words[word], word))
+    pieces = dict.fromkeys([*SPECIAL, *letters, *(f"##{c}" for c in letters), *frequent])
+    vocabulary = {piece: n for n, piece in enumerate(list(pieces)[: max(size, 4 + 2 * len(letters))])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normal, cut
     tokenizer.decoder = decoders.WordPiece(cleanup=True)
-    trainer = trainers.WordPieceTrainer(vocab_size=size, special_tokens=SPECIAL, show_progress=False)
-    return trained(tokenizer, trainer, texts)
+    tokenizer.add_special_tokens(SPECIAL)
+    return tokenizer
 
 
 def byte_pieces(texts: Iterable[str], size: int) -> Tokenizer:
@@ -42,7 +55,7 @@ def trained(tokenizer: Tokenizer, trainer: object, texts: Iterable[str]) -> Toke
     """BadInput where the texts hold nothing to learn pieces from."""
     given = [text for text in texts if text.strip()]
     if not given:
-        raise BadInput("the vocabulary would be empty: no image has a text")
+        raise BadInput(EMPTY)
     tokenizer.train_from_iterator(given, trainer)
     return tokenizer
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from redpencil.errors import BadInput
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
 from training import tokens
+from training.augment import photo
 from training.image_to_text import ImageToText, Named, visible
 from training.recipe import Hyper, Recipe
 from training.transformer import DecoderLayer, EncoderLayer, embedded, pair, shapes
@@ -48,6 +50,7 @@ class CatrHyper(Hyper):
     dropout: float = 0.1
     vocabulary: int = 10_000  # at most so many WordPiece tokens, learned from the captions
     beams: int = 3
+    upright: bool = True  # False: the images have no up and down, as from the air
 
 
 class Catr(ImageToText):
@@ -61,6 +64,7 @@ class Catr(ImageToText):
         start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
         self.generation = Generation((start,), end, LONGEST, hyper.beams)
         self.past_shapes = shapes(hyper.decoder_layers, hyper.heads, hyper.hidden // hyper.heads)
+        self.augment = partial(photo, upright=hyper.upright)
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         net = getattr(torchvision.models, hyper.backbone)(norm_layer=norm)
         self.backbone = nn.Sequential(*list(net.children())[:-2])
@@ -180,7 +184,7 @@ RECIPE = Recipe(
         smoothing=0.0,
         replay=0.0,
         rehearsal=0,
-        augment=0.5,
+        augment=1.0,
         validation=0.1,
     ),
     build=build,

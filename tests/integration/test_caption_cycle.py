@@ -1,0 +1,80 @@
+"""Captions through the whole cycle: a data set, two workers, a kill, a judged version, corrections, again."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import gallery
+import pytest
+from mlflow_server import MlflowServer
+
+from redpencil.blobs import Blobs
+from redpencil.bundle import Manifest, fetch, open_reader
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import LedgerEntry, Outcome, Precision, RunState, ServingState
+from training import cycle
+
+SMALL = {
+    "side": gallery.SIDE,
+    "backbone": "resnet18",
+    "hidden": 64,
+    "heads": 4,
+    "inner": 128,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "lr": 1e-3,
+    "clip": 1.0,
+    "beams": 1,
+    "passes": 12,
+    "patience": 0,
+}
+CYCLE = """
+import sys
+from redpencil.settings import Settings
+from training import cycle
+cycle.run(sys.argv[1], Settings())
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path, mlflow_server: MlflowServer) -> Settings:
+    folder = gallery.write(tmp_path / "coco")
+    return gallery.furnish(tmp_path / "home", mlflow_server.url, folder, train_workers=2)
+
+
+def kill_in_training(settings: Settings, run: str) -> None:
+    """Run the cycle until it has a checkpoint, and kill all of it."""
+    told = {f"REDPENCIL_{k.upper()}": str(v) for k, v in settings.model_dump().items()}
+    command = [sys.executable, "-c", CYCLE, run]
+    process = subprocess.Popen(command, env=os.environ | told, start_new_session=True)
+    with Store.open(settings.database) as store:
+        while store.runs.get(run).progress.get("epoch", 0) < 3 and process.poll() is None:
+            time.sleep(0.1)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp_path: Path) -> None:
+    model, run = settings.caption_model, gallery.queue(settings, "catr", **SMALL)
+    kill_in_training(settings, run)
+    done = cycle.run(run, settings)
+    assert (done.state, done.version) == (RunState.SUCCEEDED, "1")
+    with Store.open(settings.database) as store:
+        version, verdict = store.versions.get(model, "1"), store.versions.verdict(model, "1")
+        assert verdict.outcome is Outcome.PASSED, verdict.reasons
+        assert verdict.scores["holdout"]["captions"]["candidate"]["cider_d"] > 1
+        entry = LedgerEntry("led_1", time.time(), "test", "adopt", model, None, "1", "the first")
+        store.serving.change(ServingState(model, 1, champion="1"), entry)
+    folder = fetch(version.bundle, Blobs.open(settings.blobs), tmp_path / "bundles")
+    assert set(Manifest.load(folder).decoders) == set(Manifest.load(folder).graphs) >= {Precision.FP32}
+    assert "bars" in open_reader(folder).read(gallery.paint(3)[0]).text
+
+    again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 2}), settings)
+    with Store.open(settings.database) as store:
+        second = store.versions.get(model, again.version)
+        assert (second.parent, store.versions.verdict(model, "2").champion) == ("1", "1")
