@@ -184,8 +184,8 @@ class Cycle:
         model, at = job.run.model, self.settings
         if (known := self.store.versions.verdict(model, version)) is not None:
             return known
-        limits = {"max_pixels": at.max_pixels, "max_pages": at.max_pages}
-        return trial.hold(self.store, self.blobs, model, version, at.home / "bundles", **limits)
+        asked = {"task": at.task_of(model), "max_pixels": at.max_pixels, "max_pages": at.max_pages}
+        return trial.hold(self.store, self.blobs, model, version, at.home / "bundles", **asked)
 
     def announce(self, job: Job, version: str, verdict: Verdict) -> None:
         """Tell MLflow the verdict; a passing version becomes challenger, unless one is being compared."""
