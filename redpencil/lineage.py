@@ -89,8 +89,15 @@ def _fate(store: Store, c: Correction) -> Tree:
         "snapshots": [{"snapshot": s, "side": side} for s in store.snapshots.containing(c.id)],
         "learned_by": [_name(v) for v in learned],
         "deployed": [entry for v in learned for entry in _deployments(store, v)],
+        **_maybe("doubted", _doubted(store, c.id)),
         **_maybe("revoked", store.corrections.revocation(c.id)),
     }
+
+
+def _doubted(store: Store, id: str) -> Tree | None:
+    """Which runs left a correction out and why, and who confirmed it; None where no run did."""
+    runs = [{"run": d.run, "why": d.why} for d in store.doubts.of_correction(id) if d.left_out]
+    return {"left_out_by": runs, **_maybe("confirmed", store.doubts.confirmation(id))} if runs else None
 
 
 def _of_snapshot(store: Store, snapshot: Snapshot) -> Tree:
@@ -110,7 +117,7 @@ def _of_run(store: Store, id: str) -> Tree:
     run = store.runs.get(id)
     origin: Tree = {"trigger": run.trigger, "params": run.params}
     if run.snapshot is not None:
-        origin["snapshot"] = _frozen(store, run.snapshot)
+        origin["snapshot"] = _frozen(store, run.snapshot, id)
     version = run.version and store.versions.find(run.model, run.version)
     led_to = {"version": _consequence(store, version)} if version else {}
     return _work(run) | {"came_from": origin, "led_to": led_to}
@@ -134,7 +141,7 @@ def _roots(store: Store, v: ModelVersion) -> Tree:
     if v.run is not None:
         roots["run"] = v.run
     if v.snapshot is not None:
-        roots["snapshot"] = _frozen(store, v.snapshot)
+        roots["snapshot"] = _frozen(store, v.snapshot, v.run)
     return roots
 
 
@@ -172,8 +179,14 @@ def _ancestors(store: Store, v: ModelVersion) -> list[str]:
     return names
 
 
-def _frozen(store: Store, id: str) -> Tree:
-    return {"snapshot": id, "corrections": _sides(store.snapshots.get(id))}
+def _frozen(store: Store, id: str, run: str | None) -> Tree:
+    """A snapshot, and those of its corrections that the run doubted and did not learn from."""
+    left_out = sorted(store.doubts.left_out(run)) if run else []
+    return {
+        "snapshot": id,
+        "corrections": _sides(store.snapshots.get(id)),
+        **_maybe("left_out", left_out or None),
+    }
 
 
 def _sides(snapshot: Snapshot) -> dict[str, list[str]]:

@@ -135,12 +135,14 @@ class Questions:
 
 
 def _learned_ids(store: Store, candidate: ModelVersion) -> set[str]:
-    """The corrections in the training part of a version's snapshot and its ancestors'."""
+    """The corrections in the training part of a version's snapshot and its ancestors', as far as their
+    runs did not leave them out."""
     ids: set[str] = set()
     at: ModelVersion | None = candidate
     while at is not None:
         if at.snapshot is not None:
-            ids |= {m.correction for m in store.snapshots.get(at.snapshot).side(Split.TRAIN)}
+            train = {m.correction for m in store.snapshots.get(at.snapshot).side(Split.TRAIN)}
+            ids |= train - store.doubts.left_out(at.run) if at.run else train
         at = store.versions.get(at.model, at.parent) if at.parent else None
     return ids
 

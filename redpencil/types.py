@@ -200,6 +200,21 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """How likely a correction is wrong (0..1), as a run saw it before learning, and why, in words.
+
+    `left_out`: the run did not learn from it.
+    """
+
+    run: str
+    correction: str
+    at: float
+    score: float
+    left_out: bool
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """A training run, as asked for and as far as it has come."""
 

@@ -37,7 +37,9 @@ from redpencil.errors import BadInput, Conflict, NotFound
 from redpencil.store import Replay, Store, schema
 from redpencil.store import idempotency as idempotency_module
 from redpencil.types import (
+    Correction,
     CorrectionState,
+    Doubt,
     Image,
     Kind,
     Outcome,
@@ -61,6 +63,18 @@ def stored(
     answer = prediction(picture, **given)
     [kept] = store.predictions.add_many([(picture, answer)])
     return kept, answer
+
+
+def doubted(store: Store, *said: Correction, left_out: bool = True, **given: object) -> list[Doubt]:
+    """What a new run thinks of corrections, the first the most suspect."""
+    asked = run(**given)
+    store.runs.add(asked)
+    scores = [0.9 - 0.1 * n for n in range(len(said))]
+    made = [
+        Doubt(asked.id, c.id, time.time(), score, left_out, "") for c, score in zip(said, scores, strict=True)
+    ]
+    store.doubts.add_many(made)
+    return made
 
 
 def at_once(work: Callable[[int], object], workers: int) -> list[object]:
@@ -99,7 +113,13 @@ def test_partial_indexes_are_partial_in_the_database_too(store: Store) -> None:
             assert " WHERE " in definition
 
 
-@pytest.mark.parametrize("table", ["corrections", "revocations", "ledger", "snapshots", "snapshot_members"])
+FROZEN = (
+    *("corrections", "revocations", "ledger", "snapshots", "snapshot_members"),
+    *("doubts", "confirmations"),
+)
+
+
+@pytest.mark.parametrize("table", FROZEN)
 def test_what_was_said_cannot_be_changed_or_deleted(store: Store, table: str) -> None:
     picture, _ = stored(store)
     said = correction(picture)
@@ -108,6 +128,8 @@ def test_what_was_said_cannot_be_changed_or_deleted(store: Store, table: str) ->
     store.corrections.add_many([correction(picture, polygon=box(50))])
     store.ledger.append(entry())
     snapshot.take(store, Task.OCR)
+    doubted(store, said)
+    store.doubts.confirm(said.id, "ann", "it is so")
     column = next(c.name for c in schema.metadata.tables[table].c if c.name not in ("n", "id"))
     for statement in (f'UPDATE {table} SET "{column}" = "{column}"', f"DELETE FROM {table}"):
         with pytest.raises(DBAPIError, match="only ever added"), store.engine.begin() as connection:
@@ -744,6 +766,77 @@ def test_old_keys_can_be_forgotten(store: Store) -> None:
     store.idempotency.begin("k", "/", "hash")
     assert store.idempotency.forget(60) == 0
     assert store.idempotency.forget(-1) == 1
+
+
+# --- doubts
+
+
+def three(store: Store) -> list[Correction]:
+    picture, _ = stored(store, group=TRAIN_GROUP)
+    said = [correction(picture, polygon=box(30.0 * n), author=who) for n, who in enumerate("aab")]
+    store.corrections.add_many(said)
+    return said
+
+
+def test_what_a_run_left_out_waits_for_a_person_the_most_suspect_first(store: Store) -> None:
+    said = three(store)
+    made = doubted(store, *said[:2])
+    fine = doubted(store, said[2], left_out=False)
+    assert store.doubts.suspects(Task.OCR) == list(zip(said, made, strict=False))
+    assert [d for _, d in store.doubts.suspects(Task.OCR, every=True)] == [made[0], *fine, made[1]]
+    assert (store.doubts.count(Task.OCR), store.doubts.count(Task.CAPTION)) == (2, 0)
+    assert store.doubts.left_out(made[0].run) == {said[0].id, said[1].id}
+    assert store.doubts.of_run(fine[0].run) == fine
+
+
+def test_the_latest_run_that_looked_counts(store: Store) -> None:
+    said = three(store)
+    doubted(store, *said)
+    again = doubted(store, said[0], left_out=False)
+    assert store.doubts.latest()[said[0].id] == again[0]
+    assert [c for c, _ in store.doubts.suspects(Task.OCR)] == said[1:]
+
+
+def test_confirmed_revoked_or_corrected_anew_nobody_is_asked_again(store: Store) -> None:
+    said = three(store)
+    doubted(store, *said)
+    store.doubts.confirm(said[0].id, "ann", "it is so")
+    store.doubts.confirm(said[0].id, "bob", "indeed")
+    store.corrections.revoke(said[1].id, "ann", "wrong line")
+    picture = image("a", TRAIN_GROUP)
+    store.corrections.add_many([correction(picture, "other", polygon=said[2].polygon)])
+    assert store.doubts.suspects(Task.OCR) == []
+    assert store.doubts.count(Task.OCR) == 0
+    assert store.doubts.confirmation(said[0].id)["who"] == "ann"
+    assert store.doubts.confirmed() == {said[0].id}
+    assert said[0].id not in store.doubts.latest()
+    assert store.doubts.settled(Task.OCR) == {"a": (1, 1)}
+    with pytest.raises(NotFound):
+        store.doubts.confirm("corr_x", "ann", "")
+
+
+def test_a_version_did_not_learn_from_what_its_run_left_out(store: Store) -> None:
+    said = three(store)
+    frozen = snapshot.take(store, Task.OCR)
+    [doubt] = doubted(store, said[0])
+    store.versions.add(version("2", snapshot=frozen.id, run=doubt.run))
+    assert store.versions.learned_from(said[0].id) == []
+    assert [v.version for v in store.versions.learned_from(said[1].id)] == ["2"]
+    states = store.corrections.state_of([c.id for c in said])
+    assert states[said[0].id] is CorrectionState.SNAPSHOTTED
+    assert states[said[1].id] is CorrectionState.TRAINED
+    store.versions.add(version("3", snapshot=frozen.id, run=run().id))
+    assert [v.version for v in store.versions.learned_from(said[0].id)] == ["3"]
+
+
+def test_what_was_said_of_a_place_before_is_known_where_it_differs(store: Store) -> None:
+    picture, _ = stored(store)
+    place, other = {"polygon": box(5)}, {"polygon": box(50)}
+    older = [correction(picture, text, **place) for text in ("one", "two", "one")]
+    same = [correction(picture, "same", **other) for _ in range(2)]
+    store.corrections.add_many([*older, correction(picture, "two", **place), *same])
+    live = {c.text: c.id for c in store.corrections.live(Task.OCR)}
+    assert store.corrections.earlier(Task.OCR) == {live["two"]: ("one",)}
 
 
 # --- many at once

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from redpencil.store import migrate as migration
 from redpencil.store.corrections import Corrections
 from redpencil.store.database import Database
+from redpencil.store.doubts import Doubts
 from redpencil.store.experiments import Experiments
 from redpencil.store.idempotency import Idempotency, Replay
 from redpencil.store.images import Images
@@ -31,6 +32,7 @@ class Store:
         self.images = Images(db)
         self.predictions = Predictions(db)
         self.corrections = Corrections(db)
+        self.doubts = Doubts(db)
         self.idempotency = Idempotency(db)
         self.snapshots = Snapshots(db)
         self.runs = Runs(db)

@@ -21,6 +21,7 @@ DEPLOYING = ("promote", "rollback", "override", "adopt")
 
 _corrections, _images, _revocations = schema.corrections, schema.images, schema.revocations
 _members, _versions, _ledger = schema.snapshot_members, schema.versions, schema.ledger
+_doubts = schema.doubts
 
 
 class Corrections:
@@ -40,10 +41,10 @@ class Corrections:
 
     def get(self, id: str) -> Correction:
         with self._db.read() as connection:
-            row = connection.execute(_whole().where(_corrections.c.id == id)).one_or_none()
+            row = connection.execute(whole().where(_corrections.c.id == id)).one_or_none()
         if row is None:
             raise NotFound(f"There is no correction {id}.")
-        return _correction(row)
+        return correction_of(row)
 
     def list(
         self,
@@ -57,7 +58,7 @@ class Corrections:
     ) -> list[tuple[Correction, CorrectionState]]:
         """Newest first, each with its state; `after` is the last id of the page before."""
         given = {"task": task, "author": author, "image": image, "prediction": prediction}
-        query = _whole().add_columns(_state().label("state"))
+        query = whole().add_columns(_state().label("state"))
         query = query.where(
             *(_corrections.c[name] == value for name, value in given.items() if value is not None)
         )
@@ -65,7 +66,7 @@ class Corrections:
             query = query.where(_state() == CorrectionState(state).value)
         with self._db.read() as connection:
             rows = connection.execute(page(connection, query, _corrections, after, limit)).all()
-        return [(_correction(row), CorrectionState(row.state)) for row in rows]
+        return [(correction_of(row), CorrectionState(row.state)) for row in rows]
 
     def revoke(self, id: str, who: str, why: str) -> None:
         """Take a correction back for good; revoking twice changes nothing."""
@@ -100,6 +101,17 @@ class Corrections:
         latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
         return sorted(latest.values(), key=lambda c: c.id)
 
+    def earlier(self, task: Task) -> dict[str, tuple[str, ...]]:
+        """What else was stated of the place of a live correction before it; only where it differs."""
+        said: dict[Any, builtins.list[Correction]] = {}
+        for c in self._live_where(_corrections.c.task == task.value):
+            said.setdefault(place(c), []).append(c)
+        others = {all[-1].id: dict.fromkeys(c.text for c in all[:-1]) for all in said.values()}
+        texts = {all[-1].id: all[-1].text for all in said.values()}
+        return {
+            id: kept for id, found in others.items() if (kept := tuple(t for t in found if t != texts[id]))
+        }
+
     def count_since(self, task: Task, ts: float) -> int:
         """How many corrections, not revoked since, were made after a time."""
         query = select(func.count()).where(
@@ -116,10 +128,10 @@ class Corrections:
         return list(latest.values())
 
     def _live_where(self, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
-        query = _whole().where(*conditions, is_live(_corrections.c.id))
+        query = whole().where(*conditions, is_live(_corrections.c.id))
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(_corrections.c.created_at, _corrections.c.n)).all()
-        return [_correction(row) for row in rows]
+        return [correction_of(row) for row in rows]
 
 
 def place(c: Correction) -> tuple[str, int, tuple[tuple[int, int], ...]]:
@@ -131,10 +143,21 @@ def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:
     return ~select(1).where(_revocations.c.correction == id).exists()
 
 
+def left_out(id: ColumnElement[str]) -> ColumnElement[bool]:
+    """Whether the run that made a version doubted a correction and did not learn from it."""
+    row = and_(_doubts.c.run == _versions.c.run, _doubts.c.correction == id, _doubts.c.left_out)
+    return select(1).where(row).correlate_except(_doubts).exists()
+
+
 def _state() -> ColumnElement[str]:
     """How far a correction has come, as SQL over what happened to it."""
     held = _members.c.correction == _corrections.c.id
-    learned = and_(held, _members.c.split == Split.TRAIN.value, _versions.c.snapshot == _members.c.snapshot)
+    learned = and_(
+        held,
+        _members.c.split == Split.TRAIN.value,
+        _versions.c.snapshot == _members.c.snapshot,
+        ~left_out(_corrections.c.id),
+    )
     made_champion = and_(
         learned,
         _ledger.c.model == _versions.c.model,
@@ -168,7 +191,8 @@ def _check(connection: Connection, items: Sequence[Correction]) -> None:
             )
 
 
-def _whole() -> Select[Any]:
+def whole() -> Select[Any]:
+    """Corrections with the group of their image, as `correction_of` takes them."""
     return select(_corrections, _images.c.group).join(_images, _images.c.sha256 == _corrections.c.image)
 
 
@@ -181,7 +205,7 @@ def _row(c: Correction) -> dict[str, Any]:
     return {name: getattr(c, name) for name in columns}
 
 
-def _correction(row: Row[Any]) -> Correction:
+def correction_of(row: Row[Any]) -> Correction:
     fields = {name: value for name, value in row._mapping.items() if name not in ("n", "state")}
     fields |= {"task": Task(row.task), "kind": Kind(row.kind)}
     fields["polygon"] = tuple((float(x), float(y)) for x, y in row.polygon)

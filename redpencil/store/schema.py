@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that these tables belong to."""
 
 
@@ -144,6 +144,28 @@ corrections = Table(
 
 revocations = Table(
     "revocations",
+    metadata,
+    Column("correction", key(), ForeignKey("corrections.id"), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("who", key(), nullable=False),
+    Column("why", Text, nullable=False),
+)
+
+doubts = Table(
+    "doubts",
+    metadata,
+    Column("run", key(), ForeignKey("runs.id"), primary_key=True),
+    Column("correction", key(), ForeignKey("corrections.id"), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("left_out", Boolean, nullable=False),
+    Column("why", Text, nullable=False),
+    Index("ix_doubts_correction", "correction", "at"),
+    Index("ix_doubts_score", "score"),
+)
+
+confirmations = Table(
+    "confirmations",
     metadata,
     Column("correction", key(), ForeignKey("corrections.id"), primary_key=True),
     Column("at", Double, nullable=False),

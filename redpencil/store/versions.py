@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, and_, select
 
 from redpencil.errors import Conflict, NotFound
 from redpencil.store import schema
+from redpencil.store.corrections import left_out
 from redpencil.store.database import Database
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Verdict
 
@@ -57,11 +58,13 @@ class Versions:
     def learned_from(self, correction_id: str) -> builtins.list[ModelVersion]:
         """Every version that a correction has a part in, oldest first.
 
-        Its own snapshot holds the correction on the train side, or that of a version it grew from.
+        Its own snapshot holds the correction on the train side and its run did not leave it out, or
+        so it is with a version that it grew from.
         """
         held = and_(_members.c.correction == correction_id, _members.c.split == Split.TRAIN.value)
         first = select(_versions.c.model, _versions.c.version)
-        first = first.join(_members, _members.c.snapshot == _versions.c.snapshot).where(held)
+        first = first.join(_members, _members.c.snapshot == _versions.c.snapshot)
+        first = first.where(held, ~left_out(_members.c.correction))
         lines = first.cte("lines", recursive=True)
         grown = and_(_versions.c.model == lines.c.model, _versions.c.parent == lines.c.version)
         lines = lines.union(select(_versions.c.model, _versions.c.version).join(lines, grown))

@@ -11,7 +11,7 @@ from redpencil import snapshot
 from redpencil.errors import NotFound
 from redpencil.lineage import trace
 from redpencil.store import Store
-from redpencil.types import RunState, Split, Task, Variant
+from redpencil.types import Doubt, RunState, Split, Task, Variant
 
 
 @pytest.fixture
@@ -116,6 +116,19 @@ def test_a_version_names_its_roots_and_its_fruits(store: Store, loop: SimpleName
     assert tree["came_from"]["ancestors"] == ["ocr/1"]
     assert tree["came_from"]["snapshot"]["corrections"]["train"] == [loop.said.id]
     assert trace(store, "ocr/1")["led_to"] == {"predictions": 1, "grown": ["ocr/2"]}
+
+
+def test_what_a_run_doubted_is_told_of_the_correction_and_of_the_version(
+    store: Store, loop: SimpleNamespace
+) -> None:
+    store.doubts.add_many([Doubt(loop.work.id, loop.said.id, 1.0, 0.9, True, "another line")])
+    tree = trace(store, loop.said.id)["led_to"]
+    assert (tree["learned_by"], tree["deployed"]) == ([], [])
+    assert tree["doubted"] == {"left_out_by": [{"run": loop.work.id, "why": "another line"}]}
+    for id in ("ocr/2", loop.work.id):
+        assert trace(store, id)["came_from"]["snapshot"]["left_out"] == [loop.said.id]
+    store.doubts.confirm(loop.said.id, "bob", "it is so")
+    assert trace(store, loop.said.id)["led_to"]["doubted"]["confirmed"]["who"] == "bob"
 
 
 @pytest.mark.parametrize("id", ["pred_x", "corr_x", "run_x", "0" * 64, "ocr/9", "/", "", "what is this"])

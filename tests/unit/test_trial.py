@@ -18,7 +18,17 @@ from redpencil.linepack import PackedLine
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Correction, ModelVersion, Outcome, Precision, ServingState, Split, Task, Verdict
+from redpencil.types import (
+    Correction,
+    Doubt,
+    ModelVersion,
+    Outcome,
+    Precision,
+    ServingState,
+    Split,
+    Task,
+    Verdict,
+)
 
 GOLDEN = [
     PackedLine(tiny_bundle.paint(text), text) for text in ("old and gold", "the base stays", "as it was")
@@ -36,12 +46,19 @@ class House:
         self.blobs = Blobs.open(self.settings.blobs)
         self.made = 0
 
-    def version(self, name: str, parent: str | None = None, learned: bool = False, **how: object) -> None:
+    def version(
+        self,
+        name: str,
+        parent: str | None = None,
+        learned: bool = False,
+        run: str | None = None,
+        **how: object,
+    ) -> None:
         folder = self.settings.home / f"made-{name}"
         tiny_bundle.build(folder, lineage={"name": name}, **how)
         taken = snapshot.take(self.store, self.task).id if learned else None
         kept = bundle.put(folder, self.blobs)
-        self.store.versions.add(ModelVersion(self.model, name, kept, time.time(), parent, taken))
+        self.store.versions.add(ModelVersion(self.model, name, kept, time.time(), parent, taken, run))
 
     def serve(self, name: str) -> None:
         now = self.store.serving.get(self.model)
@@ -169,6 +186,17 @@ def test_corrections_that_nobody_learned_from_do_not_count_as_trained(house: Hou
     house.version("2", parent="1")
     house.correct("after", Split.TRAIN)
     assert house.judge("2").scores["trained"]["lines"] == 0
+
+
+def test_what_the_run_left_out_does_not_count_as_trained(house: House) -> None:
+    house.version("1")
+    house.serve("1")
+    (kept,), (odd,) = house.correct("kept", Split.TRAIN), house.correct("odd", Split.TRAIN)
+    work = store_parts.run()
+    house.store.runs.add(work)
+    house.store.doubts.add_many([Doubt(work.id, odd.id, 1.0, 0.9, True)])
+    house.version("2", parent="1", learned=True, run=work.id)
+    assert house.judge("2").items == {kept.id: "still_right"}
 
 
 def test_int8_that_reads_worse_leaves_fp32_to_be_served(house: House) -> None:
