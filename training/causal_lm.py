@@ -52,7 +52,7 @@ class CausalLM(nn.Module):
 
     def embed(self, tokens: Tensor, prefix: Tensor | None = None) -> Tensor:
         """Tokens [B,S] -> vectors [B,S,hidden]; -k-1 is the k-th row of `prefix` [B,P,hidden]."""
-        vectors = F.embedding(tokens.clamp(min=0), self.words.weight)
+        vectors = F.embedding(tokens.clamp(min=0), self.words.weight).to(self.norm.weight.dtype)
         if prefix is None:
             return vectors
         place = (-tokens - 1).clamp(min=0)[..., None].expand(-1, -1, self.hidden)
@@ -89,7 +89,10 @@ class CausalLM(nn.Module):
 
     def logits(self, vectors: Tensor) -> Tensor:
         """[B,S,hidden] behind the last norm -> [B,S,V]."""
-        return F.linear(vectors, self.words.weight) if self.head is None else self.head(vectors)
+        if self.head is None:
+            return F.linear(vectors, self.words.weight.to(vectors.dtype))
+        answer: Tensor = self.head(vectors)
+        return answer
 
     def _walk(
         self, layer: Any, x: Tensor, seen: Tensor, turn: Kept, past: Kept

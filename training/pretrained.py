@@ -54,11 +54,13 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def weights(kind: Any, folder: Path) -> Any:
     """`kind.from_pretrained` of a folder in FP32; BadInput where a weight is missing or misshapen."""
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         model, told = kind.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
         raise BadInput(f"transformers cannot load {folder}: {error}") from error
     lacking = sorted(told["missing_keys"])
     if lacking:
