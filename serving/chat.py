@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -41,12 +41,15 @@ class TextPart(Strict):
     text: str = Field(description="ignored: the model decides what is said about an image")
 
 
+Part = Annotated[TextPart | ImagePart | dict[str, Any], Field(union_mode="left_to_right")]
+
+
 class Message(BaseModel):
     """Only the images of the last user message count."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # answers that are sent back have more fields
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart | ImagePart | dict[str, Any]] | None = None
+    content: str | list[Part] | None = None
 
 
 class ChatBody(Strict):
@@ -78,18 +81,18 @@ async def complete(request: Request) -> Response:
     """Read the images of the last user message; all text is accepted and ignored.
 
     The answer has OpenAI's shape, without `usage`, and beside it `prediction_id` for corrections
-    (`prediction_ids` for several images, whose texts stand in one answer, a blank line between them).
-    Nothing is fetched: image URLs are data URLs.
+    (`prediction_ids` for several images, whose texts stand in one answer, a blank line between them;
+    one that cannot be read fails the request). Nothing is fetched: image URLs are data URLs.
     """
     models = models_of(request)
     with models.ocr.admission.body(length_of(request)):
         body = await request.body()
-        chat = await taken_apart(models.ocr, body, from_json, ChatBody, body)
+        chat = await taken_apart(request, body, from_json, ChatBody, body)
     model, _, version = chat.model.partition(":")
     engine = models.of(model)
     note(request, engine)
     with engine.admission.body(len(body)):
-        asked = await taken_apart(engine, body, _asked, chat, engine, version, request.headers)
+        asked = await taken_apart(request, body, _asked, chat, engine, version, request.headers)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     predictions = [whole(outcome) for outcome in outcomes]
     return told(_completion(predictions), predictions)

@@ -29,8 +29,9 @@ log = logging.getLogger(__name__)
 BODIES_HELD = 8  # bodies of the largest size that may be in memory at once
 HOW_TO_GET = {
     Task.OCR: "promote one: redpencil promote VERSION, or the alias champion in MLflow",
-    Task.CAPTION: "train one on captions that you have (redpencil dataset, redpencil retrain), or bring its "
-    "weights (redpencil import), then promote it in MLflow (alias champion); docs/captions.md says how",
+    Task.CAPTION: "train one on captions that you have (redpencil dataset FOLDER, then redpencil retrain "
+    "--model {model}) or bring its weights (redpencil import RECIPE), and promote it in MLflow (the alias "
+    "champion) or by redpencil promote VERSION --model {model}; docs/captions.md says more",
 }
 Outcome = Prediction | BaseException
 
@@ -94,7 +95,9 @@ class Engine:
     def why_not_ready(self) -> str | None:
         """None while the champion is loaded and warm, else the reason in words."""
         why = self.follower.why_not_ready()
-        return f"{why}; {HOW_TO_GET[self.task]}" if why and self.follower.without_champion else why
+        if why is None or not self.follower.without_champion:
+            return why
+        return f"{why}; {HOW_TO_GET[self.task].format(model=self.model)}"
 
     def require_ready(self) -> None:
         """NotReady, with the reason, until the champion is loaded and warm."""

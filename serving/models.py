@@ -15,6 +15,7 @@ from redpencil.types import Prediction
 from serving.engine import Engine, Shared
 from serving.journal import Journal
 from serving.metrics import Metrics
+from serving.pool import Pool
 from serving.reader import LineFinder
 
 
@@ -36,6 +37,7 @@ class Models:
         engines = {model: Engine(model, settings, shared, finder) for model in settings.models}
         self.ocr, self.captions = engines[settings.model], engines[settings.caption_model]
         self._engines = engines
+        self.intake = Pool(1, "intake")  # takes bodies apart; behind readings a refusal would come late
 
     def __iter__(self) -> Iterator[Engine]:
         return iter(self._engines.values())
@@ -59,12 +61,12 @@ class Models:
         """Finish what is being written, then let go of everything."""
         for engine in self:
             await engine.close()
-        for part in (self.journal, self.store, self.blobs):
+        for part in (self.intake, self.journal, self.store, self.blobs):
             await asyncio.to_thread(part.close)
 
     def check(self) -> None:
         """Raise where a thread that everything depends on has died."""
-        if not (self.journal.alive and all(engine.alive for engine in self)):
+        if not (self.intake.alive and self.journal.alive and all(engine.alive for engine in self)):
             raise NotReady("a thread of this replica has died")
 
     async def prediction(self, prediction_id: str) -> Prediction:

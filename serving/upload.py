@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 T = TypeVar("T")
 
-SMALL_BODY = 32 * 1024  # taken apart in the event loop; what is larger goes to the pool
+SMALL_BODY = 32 * 1024  # taken apart in the event loop; what is larger in a thread
 FAILURES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorAnswer} for code in (400, 401, 404, 413, 415, 422, 429, 500, 503)
 }
@@ -85,13 +85,13 @@ async def captions(request: Request) -> Response:
 async def _read(request: Request, engine: Engine) -> Response:
     note(request, engine)
     with engine.admission.body(length_of(request)):
-        told = (
+        sent = (
             request.headers.get("content-type", ""),
             request.query_params,
             request.headers.get("x-client-key", ""),
             await request.body(),
         )
-        asked = await taken_apart(engine, told[-1], parse, engine.task, *told)
+        asked = await taken_apart(request, sent[-1], parse, engine.task, *sent)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     return _response(request, outcomes)
 
@@ -117,9 +117,10 @@ def length_of(request: Request) -> int | None:
     return None if length is None else int(length)
 
 
-async def taken_apart(engine: Engine, body: bytes, how: Callable[..., T], *args: object) -> T:
-    """`how(*args)`, here for a small body, for a large one on the pool."""
-    return how(*args) if len(body) <= SMALL_BODY else await engine.pool.lane().run(how, *args)
+async def taken_apart(request: Request, body: bytes, how: Callable[..., T], *args: object) -> T:
+    """`how(*args)`, here for a small body, for a large one in a thread."""
+    small = len(body) <= SMALL_BODY
+    return how(*args) if small else await models_of(request).intake.lane().run(how, *args)
 
 
 def _response(request: Request, outcomes: Sequence[Prediction | BaseException]) -> Response:

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from serving_parts import Home, png
+from serving_parts import CAPTION, Home, png
 
 START_TIMEOUT_S = 240.0
 ROOT = Path(__file__).parents[2]
@@ -112,6 +112,23 @@ def test_it_answers_through_the_proxy_and_keeps_what_it_says(served: Served) -> 
     assert "redpencil_images_total" in httpx.get(f"{served.url}/metrics").text
     [row] = served.home.store.replicas.list("ocr")
     assert (row["champion"], row["previous"], row["error"]) == ("1", "2", None)
+
+
+def test_a_caption_model_that_is_promoted_later_answers_beside_the_ocr_model(served: Served) -> None:
+    def ask() -> httpx.Response:
+        return httpx.post(f"{served.url}/v1/captions", content=png("two boats"), timeout=60)
+
+    before = ask()
+    assert (before.status_code, before.json()["error"]["type"]) == (503, "not_ready")
+    assert "docs/captions.md" in before.json()["error"]["message"]
+    served.home.serve("1", CAPTION)
+    _until(lambda: ask().status_code == 200)
+    body = ask().json()
+    assert (body["text"], body["model"], body["model_version"]) == ("two boats", CAPTION, "1")
+    assert httpx.get(f"{served.url}/health").json()["captions"]["champion"] == "1"
+    listed = [m["id"] for m in httpx.get(f"{served.url}/v1/models").json()["data"]]
+    assert listed == ["ocr", "ocr:1", "ocr:2", "caption", "caption:1"]
+    assert served.ask("hello").json()["model"] == "ocr"
 
 
 def test_a_request_id_comes_back_exactly_once(served: Served) -> None:

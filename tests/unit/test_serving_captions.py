@@ -18,7 +18,7 @@ from serving_parts import CAPTION, MODEL, Home, metric, png, serving
 from redpencil.bundle import LineReader, Manifest
 from redpencil.pixels import Pixels
 from redpencil.types import LineText, Task, Variant
-from serving import protocol
+from serving import protocol, upload
 from serving.follow import Serving
 from serving.models import Models
 from serving.reader import Reader
@@ -238,8 +238,9 @@ def test_a_flood_of_slow_captions_leaves_lines_their_places_and_readers(tmp_path
     async def work(client: Client, models: Models) -> None:
         slow = Slow(home.settings.home / "made" / "1")
         models.captions.follower.current = Serving(models.captions.state.state, {"1": Reader("1", slow)})
-        flood = [asyncio.create_task(client.post("/v1/captions", content=png("boats"))) for _ in range(12)]
-        await until(lambda: models.captions.admission.waiting == 4)
+        large = png("boats") + bytes(upload.SMALL_BODY)
+        flood = [asyncio.create_task(client.post("/v1/captions", content=large)) for _ in range(12)]
+        await until(lambda: sum(task.done() for task in flood) == 8)
         lines = [await client.post("/v1/ocr", content=png("hello")) for _ in range(4)]
         assert [a.status_code for a in lines] == [200] * 4
         assert models.captions.admission.waiting == 4
