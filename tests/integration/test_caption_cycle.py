@@ -67,7 +67,7 @@ def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp
     with Store.open(settings.database) as store:
         version, verdict = store.versions.get(model, "1"), store.versions.verdict(model, "1")
         assert verdict.outcome is Outcome.PASSED, verdict.reasons
-        assert verdict.scores["holdout"]["captions"]["candidate"]["cider_d"] > 1
+        assert verdict.scores["captions"]["holdout"]["candidate"]["cider_d"] > 1
         entry = LedgerEntry("led_1", time.time(), "test", "adopt", model, None, "1", "the first")
         store.serving.change(ServingState(model, 1, champion="1"), entry)
     folder = fetch(version.bundle, Blobs.open(settings.blobs), tmp_path / "bundles")

@@ -1,0 +1,101 @@
+"""Decoding with kept keys and values against computing every token again, on the same graphs.
+
+    python -m benchmarks.decoding --recipe catr --tokens 40
+
+A model of the recipe's default sizes with random weights writes so many tokens about a few images, by
+ONNX Runtime on one thread: once as it is served, once with the whole text given to the decoder anew
+for every token. Both must write the same tokens in FP32; dynamic INT8 scales what it is given all
+together, so more tokens at once are rounded otherwise. The encoder's time is told apart; it runs once
+in either case.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from redpencil.bundle import open_reader
+from redpencil.generate import Decoder, Tensors, TextReader, generate
+from redpencil.types import Precision
+from training import recipe
+from training.data import Line
+
+ROUNDS = 3
+TEXTS = tuple(f"word{n} follows word{n + 1} and word{n + 2}" for n in range(300))
+
+
+class Forgetful:
+    """The same decoder, keeping tokens instead of keys and values."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder, self.past, self.tokens = decoder, decoder.past, np.zeros((1, 0), np.int64)
+
+    def run(self, tokens: Any, lengths: Any, memory: Tensors, past: Tensors) -> tuple[Any, Tensors]:
+        self.tokens = np.concatenate([self.tokens, tokens], 1)
+        none = {n: np.zeros((1, h, 0, d), np.float32) for n, (h, d) in self.past.items()}
+        logits, new = self.decoder.run(self.tokens, np.zeros(1, np.int64), memory, none)
+        return logits, {n: v[:, :, -tokens.shape[1] :] for n, v in new.items()}
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    began = time.process_time()
+    answer = work()
+    return time.process_time() - began, answer
+
+
+def measure(reader: TextReader, images: np.ndarray, tokens: int) -> dict[str, float]:
+    how = replace(reader.generation, end=-1, longest=tokens, beams=1)
+    same = 0
+    spent = {"encoder": 0.0, "kept": 0.0, "anew": 0.0}
+    names = [o.name for o in reader._encoder.get_outputs()]
+    for image in list(images) * ROUNDS:
+        seconds, found = timed(lambda given=image[None]: reader._encoder.run(names, {"image": given}))
+        memory = dict(zip(names, found, strict=True))
+        spent["encoder"] += seconds
+        seconds, kept = timed(lambda m=memory: generate(reader._decoder, m, how))
+        spent["kept"] += seconds
+        seconds, anew = timed(lambda m=memory: generate(Forgetful(reader._decoder), m, how))
+        spent["anew"] += seconds
+        same += kept[0][0] == anew[0][0]
+    count = len(images) * ROUNDS
+    told = {f"{name}_ms": round(1000 * s / count, 1) for name, s in spent.items()}
+    return told | {"anew_to_kept": round(spent["anew"] / spent["kept"], 2), "same_tokens": same / count}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--recipe", default="catr")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--tokens", type=int, default=40)
+    asked = parser.parse_args()
+    chosen = recipe.find(asked.recipe)
+    torch.manual_seed(0)
+    hyper = chosen.defaults.updated(dict(p.split("=", 1) for p in asked.set))
+    model = chosen.build(None, TEXTS, hyper)
+    rng = np.random.default_rng(0)
+    pictures = [rng.integers(0, 255, (96, 96, 3), dtype=np.uint8) for _ in range(4)]
+    lines = [Line(picture, TEXTS[n], str(n)) for n, picture in enumerate(pictures)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        manifest = model.to_bundle(folder, lines, {"recipe": asked.recipe})
+        row: dict[str, Any] = {"recipe": asked.recipe, "tokens": asked.tokens, "params": asked.set}
+        for precision in (p for p in Precision if p in manifest.graphs):
+            reader = open_reader(folder, precision)
+            assert isinstance(reader, TextReader)
+            images = np.stack([reader.tensor(picture) for picture in pictures])
+            row[precision.value] = measure(reader, images, asked.tokens)
+        row["bytes"] = {file.file: file.bytes for file in manifest.files()}
+        print(json.dumps(row, indent=1))
+
+
+if __name__ == "__main__":
+    main()
