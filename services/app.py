@@ -17,7 +17,7 @@ from redpencil.errors import RedpencilError
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
-from services import control, experiments, feedback, front, metrics, models, review, runs, transfer
+from services import control, experiments, feedback, front, metrics, models, review, runs, suspects, transfer
 from services.audit import Auditor
 from services.house import House
 from services.judge import Judge
@@ -26,7 +26,7 @@ from services.pictures import Pictures
 from services.reconcile import Reconciler
 from services.scheduler import Scheduler
 
-ROUTERS = (transfer, feedback, review, runs, models, experiments, control, metrics, front)
+ROUTERS = (transfer, feedback, review, suspects, runs, models, experiments, control, metrics, front)
 STOP_TIMEOUT_S = 25.0
 
 

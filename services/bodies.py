@@ -92,6 +92,11 @@ class Revoke(Body):
     who: Name | None = None
 
 
+class Confirm(Body):
+    why: Words = ""
+    who: Name | None = None
+
+
 class NewRun(Body):
     """What to train; `params` override single hyper-parameters of the recipe."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
@@ -60,10 +61,15 @@ def list_corrections(
 
 @router.get("/corrections/{id}")
 def one(id: str, house: Here) -> dict[str, Any]:
-    """A correction with how far it has come, from submitted to deployed, or revoked and why."""
+    """A correction with how far it has come, from submitted to deployed, or revoked and why.
+
+    `doubts` says what the runs thought of it before they learned, `confirmation` what a person did.
+    """
     correction = house.store.corrections.get(id)
     state = house.store.corrections.state_of([id])[id]
-    return of_correction(correction, state) | {"revocation": house.store.corrections.revocation(id)}
+    view = of_correction(correction, state) | {"revocation": house.store.corrections.revocation(id)}
+    doubts = [asdict(d) for d in house.store.doubts.of_correction(id)]
+    return view | {"doubts": doubts, "confirmation": house.store.doubts.confirmation(id)}
 
 
 @router.post("/corrections/{id}/revoke")

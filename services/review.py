@@ -17,9 +17,10 @@ from services.bodies import Place
 from services.drafts import polygon_of
 from services.house import Here, House
 from services.once import OnceOnly
+from services.views import place_urls
 
 router = APIRouter(prefix="/v1", tags=["review"])
-Mode = Literal["mixed", "uncertain", "audit"]
+Mode = Literal["mixed", "useful", "uncertain", "audit"]
 
 
 @router.get("/review/next")
@@ -28,19 +29,22 @@ def next_lines(
     model: str | None = None,
     n: Annotated[int, Query(ge=1, le=100)] = 1,
     mode: Annotated[
-        Mode, Query(description="mixed: by the setting audit_share, at random or the least sure")
+        Mode,
+        Query(description="mixed: by audit_share at random, else useful; uncertain: another name of useful"),
     ] = "mixed",
     blind: Annotated[bool, Query(description="leave the reading out, for text typed unseen")] = False,
 ) -> dict[str, Any]:
-    """Lines that nobody has corrected yet: the least confident, or a uniform random audit sample.
+    """Lines that nobody has corrected yet: those that should teach the most, or a random audit sample.
 
+    Useful is where the reader was unsure of what has not been asked yet: characters in their
+    surroundings, and documents; so lines that are alike do not come together.
     A line drawn for audit carries an `audit_token`; sent back with its correction it records the
     known chance with which the line was drawn. No other way records one.
     """
     name = house.known(model)
     waiting = house.store.predictions.uncorrected_count(name)
     audits = _audits(mode, n, house.settings.audit_share)
-    items = _drawn(house, name, audits, waiting) + _unsure(house, name, n - audits)
+    items = _drawn(house, name, audits, waiting) + _useful(house, name, n - audits)
     items = list({(i["prediction_id"], i["region"]): i for i in reversed(items)}.values())[::-1]
     return {"items": [_blinded(i) for i in items] if blind else items, "waiting": waiting}
 
@@ -60,12 +64,11 @@ def _drawn(house: House, model: str, n: int, waiting: int) -> list[dict[str, Any
     return [_shown(p, b) | {"audit_token": house.auditor.token(p.id, b.id, chance)} for p, b in found]
 
 
-def _unsure(house: House, model: str, n: int) -> list[dict[str, Any]]:
-    return [_shown(p, b) for p, b in house.store.predictions.uncorrected(model, n)] if n else []
+def _useful(house: House, model: str, n: int) -> list[dict[str, Any]]:
+    return [_shown(p, b) for p, b in house.store.predictions.useful(model, n)] if n else []
 
 
 def _shown(prediction: Prediction, block: Block) -> dict[str, Any]:
-    place = ",".join(f"{number:g}" for point in block.polygon for number in point)
     return {
         "prediction_id": prediction.id,
         "region": block.id,
@@ -78,8 +81,7 @@ def _shown(prediction: Prediction, block: Block) -> dict[str, Any]:
         "model": prediction.model,
         "model_version": prediction.version,
         "image": prediction.image,
-        "image_url": f"/v1/images/{prediction.image}?page={block.page}&polygon={place}",
-        "page_url": f"/v1/images/{prediction.image}?page={block.page}",
+        **place_urls(prediction.image, block.page, block.polygon),
         "audit_token": None,
     }
 

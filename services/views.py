@@ -53,6 +53,13 @@ def version_page(mlflow: str, model: str, version: str) -> str:
     return f"{mlflow}/#/models/{model}/versions/{version}"
 
 
+def place_urls(image: str, page: int, polygon: Polygon) -> dict[str, str]:
+    """Where the picture of a region is, and that of its page."""
+    place = ",".join(f"{number:g}" for point in polygon for number in point)
+    url = f"/v1/images/{image}?page={page}"
+    return {"image_url": f"{url}&polygon={place}", "page_url": url}
+
+
 def bbox(polygon: Polygon) -> list[float]:
     xs, ys = zip(*polygon, strict=True)
     return [min(xs), min(ys), max(xs), max(ys)]

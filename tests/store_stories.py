@@ -768,6 +768,22 @@ def test_old_keys_can_be_forgotten(store: Store) -> None:
     assert store.idempotency.forget(-1) == 1
 
 
+def test_useful_blocks_are_unlike_each_other_and_unlike_what_was_corrected(store: Store) -> None:
+    words = ("old books", "old book", "fine maps", "rare ink")
+    blocks = tuple(block(n, text, 0.5 if n < 2 else 0.6) for n, text in enumerate(words))
+    picture, answer = stored(store, blocks=blocks)
+
+    def asked(limit: int) -> list[str]:
+        return [b.text for _, b in store.predictions.useful("ocr", limit)]
+
+    assert asked(1) == ["old books"]
+    assert sorted(asked(3)) == ["fine maps", "old books", "rare ink"]
+    assert sorted(asked(9)) == sorted(words)
+    store.corrections.add_many([about(answer, picture, blocks[0])])
+    assert asked(3)[-1] == "old book"
+    assert store.predictions.useful("other", 3) == []
+
+
 # --- doubts
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
 
+from redpencil.asking import choose
 from redpencil.errors import NotFound
 from redpencil.store import schema, waiting
 from redpencil.store.database import Database
@@ -16,6 +17,10 @@ from redpencil.store.paging import chunks
 from redpencil.types import Block, Image, Page, Prediction, Task, Variant
 
 _predictions, _blocks = schema.predictions, schema.blocks
+CANDIDATES = 400
+"""From so many waiting blocks the useful ones are chosen."""
+REMEMBERED = 300
+"""So many corrections count as what has been asked already."""
 
 
 class Predictions:
@@ -90,6 +95,17 @@ class Predictions:
             places = choose(connection, model, limit)
             predictions = {p.id: p for p in _load(connection, [place.prediction for place in places])}
         return [_with_block(predictions[place.prediction], place.id) for place in places]
+
+    def useful(self, model: str, limit: int) -> builtins.list[tuple[Prediction, Block]]:
+        """Of the blocks that wait those whose correction should teach the most, the best first.
+
+        Chosen from a few hundred, however many wait; see `redpencil.asking`.
+        """
+        with self._db.read() as connection:
+            waits = waiting.candidates(connection, model, max(CANDIDATES, 4 * limit))
+            chosen = choose(waits, limit, waiting.asked(connection, model, REMEMBERED))
+            predictions = {p.id: p for p in _load(connection, [c.place[0] for c in chosen])}
+        return [_with_block(predictions[id], region) for id, region in (c.place for c in chosen)]
 
     def uncorrected_count(self, model: str) -> int:
         """How many blocks `uncorrected` chooses from."""

@@ -8,12 +8,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
 
+from redpencil.asking import Candidate
 from redpencil.store import schema
 from redpencil.store.corrections import is_live
 from redpencil.store.paging import chunks
 
 _ROUNDS = 8
 _blocks, _corrections = schema.blocks, schema.corrections
+_predictions, _images = schema.predictions, schema.images
 
 
 def count(connection: Connection, model: str) -> int:
@@ -29,6 +31,29 @@ def count(connection: Connection, model: str) -> int:
 def least_confident(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
     """Where the machine was least sure, ties in the order in which they came."""
     return connection.execute(_waiting(model).order_by(_blocks.c.confidence, _blocks.c.n).limit(limit)).all()
+
+
+def candidates(connection: Connection, model: str, limit: int) -> list[Candidate]:
+    """About `limit` lines worth choosing from: half the least sure, half by chance; each once."""
+    rows = [*least_confident(connection, model, limit - limit // 2), *draw(connection, model, limit // 2)]
+    numbers = list(dict.fromkeys(row.n for row in rows))
+    columns = (_blocks.c.n, _blocks.c.prediction, _blocks.c.id, _blocks.c.text, _blocks.c.char_confidence)
+    query = select(*columns, _images.c.group).join(_predictions, _predictions.c.id == _blocks.c.prediction)
+    query = query.join(_images, _images.c.sha256 == _predictions.c.image)
+    found: dict[int, Candidate] = {}
+    for some in chunks(numbers):
+        for row in connection.execute(query.where(_blocks.c.n.in_(some))):
+            place = (row.prediction, row.id)
+            found[row.n] = Candidate(place, row.text, tuple(row.char_confidence), row.group)
+    return [found[n] for n in numbers]
+
+
+def asked(connection: Connection, model: str, limit: int) -> list[str]:
+    """What had been read in the lines corrected last."""
+    query = select(_corrections.c.predicted).where(
+        _corrections.c.model == model, _corrections.c.predicted.is_not(None), is_live(_corrections.c.id)
+    )
+    return list(connection.scalars(query.order_by(_corrections.c.n.desc()).limit(limit)))
 
 
 def draw(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:

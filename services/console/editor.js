@@ -5,21 +5,25 @@ import { h, notice } from "./dom.js";
 
 const WEAK = 0.8;
 
+const WORDS = { label: "Correct it where it is wrong", keep: "Keep and next", hint: "keeps (unchanged: accepts)" };
+const BLIND = { label: "What is written there?", keep: "Keep and next", hint: "keeps" };
+
 // `item`: prediction_id, region, text, char_confidence, image_url, audit_token. `next` is called when it is done.
-export function editor(item, next, { blind = false } = {}) {
+// `save` sends the text typed; `extra` are further buttons.
+export function editor(item, next, { blind = false, save = null, extra = [], words = blind ? BLIND : WORDS } = {}) {
   const input = h("input", { class: "type", id: "type", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
   input.value = blind ? "" : item.text;
   const crop = h("img", { class: "crop", alt: "the line to read" });
-  const keep = h("button", { class: "first", type: "submit" }, "Keep and next");
+  const keep = h("button", { class: "first", type: "submit" }, words.keep);
   const skip = h("button", { type: "button", click: () => next(null) }, "Skip");
   const form = h(
     "form",
-    { submit: (event) => (event.preventDefault(), save()), keydown: keys },
+    { submit: (event) => (event.preventDefault(), done()), keydown: keys },
     crop,
     blind ? null : reading(item),
-    h("label", { for: "type", class: "small faint" }, blind ? "What is written there?" : "Correct it where it is wrong"),
+    h("label", { for: "type", class: "small faint" }, words.label),
     input,
-    h("div", { class: "row" }, keep, skip, hints(blind)),
+    h("div", { class: "row" }, keep, skip, extra, hints(words.hint)),
   );
   show(crop, item.image_url);
   queueMicrotask(() => (input.focus({ preventScroll: true }), input.setSelectionRange(0, 0)));
@@ -29,10 +33,10 @@ export function editor(item, next, { blind = false } = {}) {
     if (event.key === "Escape") input.value = blind ? "" : item.text;
   }
 
-  async function save() {
+  async function done() {
     keep.disabled = true;
     try {
-      next(await send("/v1/corrections", correction(item, input.value, blind)));
+      next(await (save ? save(input.value) : send("/v1/corrections", correction(item, input.value, blind))));
     } catch (error) {
       notice(error.message);
       keep.disabled = false;
@@ -49,9 +53,8 @@ function correction(item, text, blind) {
   return text === item.text ? { ...about, kind: "accept" } : { ...about, kind: "correct", text };
 }
 
-function hints(blind) {
-  const kept = blind ? " keeps" : " keeps (unchanged: accepts)";
-  return h("span", { class: "small faint" }, h("kbd", {}, "Enter"), kept, " · ",
+function hints(kept) {
+  return h("span", { class: "small faint" }, h("kbd", {}, "Enter"), ` ${kept} · `,
     h("kbd", {}, "Shift Enter"), " skips · ", h("kbd", {}, "Esc"), " restores");
 }
 

@@ -36,13 +36,22 @@ def correct(client: Client, item: dict[str, Any], **fields: Any) -> Any:
     return client.post("/v1/corrections", json=body | fields)
 
 
-def test_the_least_confident_line_comes_first(world: World, client: Client) -> None:
-    made = world.prediction("least", "more", "most")
-    items = following(client, n=2)
-    assert [(i["region"], i["text"]) for i in items] == [("p0-b0", "least"), ("p0-b1", "more")]
+def test_the_line_that_should_teach_the_most_comes_first(world: World, client: Client) -> None:
+    made = world.prediction("least", "leas", "most")
+    items = following(client, n=3)
+    assert [(i["region"], i["text"]) for i in items][:2] == [("p0-b0", "least"), ("p0-b2", "most")]
     assert items[0]["prediction_id"] == made.id
     assert items[0]["char_confidence"] == [0.5] * 5
     assert items[0]["audit_token"] is None
+    assert following(client, n=3, mode="useful") == following(client, n=3, mode="uncertain") == items
+
+
+def test_what_was_corrected_last_is_not_asked_again_in_other_lines(world: World, client: Client) -> None:
+    world.prediction("least", "leasx", "mostly", "hugo")
+    assert following(client)[0]["text"] == "mostly"
+    correct(client, following(client)[0])
+    correct(client, following(client)[0])
+    assert following(client)[0]["text"] == "hugo"
 
 
 def test_a_corrected_line_is_not_shown_again_until_it_is_revoked(world: World, client: Client) -> None:
