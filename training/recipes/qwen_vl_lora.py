@@ -7,7 +7,8 @@ as many image tokens as vectors, whatever images are in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from redpencil.bundle import Generation, Manifest
-from redpencil.errors import BadInput
+from redpencil.errors import BadInput, RedpencilError
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
-from training import causal_lm, lora, pretrained, tokens
+from training import causal_lm, half, lora, pretrained, qwen_hub, tokens
+from training.data import Line
 from training.image_to_text import ImageToText, Named
 from training.qwen_vision import Vision
 from training.recipe import Hyper, Recipe
 from training.weights import load_parts
+
+log = logging.getLogger(__name__)
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
 PAPER = 2.0  # about white, in these units
@@ -91,6 +95,16 @@ class QwenVl(ImageToText):
         answer: tuple[Tensor, Named] = self.language(vectors, length, past, self.places[:, at])
         return answer
 
+    def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+        """RedpencilError where the model is too large for ONNX; it says how to serve it then."""
+        if words := too_large(self):
+            raise RedpencilError(words)
+        return super().to_bundle(folder, lines, lineage)
+
+    def to_hub(self, folder: Path, merged: bool) -> dict[str, Any]:
+        """Write adapters for peft, or the whole model for transformers; returns the head of a model card."""
+        return qwen_hub.write(self, folder, merged)
+
     def _places(self, before: int, most: int) -> Tensor:
         """Time, row and column [3,most] of every position.
 
@@ -110,6 +124,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl
         folder = pretrained.folder_of(hyper.base)
         model = QwenVl(*whole_of(folder), hyper)
         causal_lm.check_tokenizer(model.language, model.tokenizer, folder)
+        if words := too_large(model):
+            log.warning(words)
         return model
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
@@ -122,6 +138,18 @@ def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl
     return model
 
 
+def too_large(model: QwenVl) -> str:
+    """Why a bundle cannot hold the model; empty where it can."""
+    size = max(map(half.size, (model.vision, model.language)))
+    if size <= half.LARGEST:
+        return ""
+    return (
+        f"an ONNX file holds {half.LARGEST / 1e9:.1f} GB at most, a part of this model has {size / 1e9:.1f}: "
+        "it can learn, but not become a version. `python -m training.model_card RUN FOLDER --merged` writes "
+        "its best checkpoint for an engine that serves it (docs/families/qwen_vl_lora.md)"
+    )
+
+
 def whole_of(folder: Path) -> tuple[Any, Tokenizer]:
     """The model and the tokenizer in a folder; BadInput where they are others or do not belong together."""
     kind = pretrained.config_of(folder)["model_type"]
@@ -131,10 +159,11 @@ def whole_of(folder: Path) -> tuple[Any, Tokenizer]:
     tokenizer = tokens.of_file(folder)
     if lacking := [token for token in SPECIAL if tokenizer.token_to_id(token) is None]:
         raise BadInput(f"the tokenizer in {folder} lacks {lacking[0]}; it is not Qwen2.5-VL's")
-    if tokenizer.token_to_id(IMAGE) != whole.config.image_token_id:
+    here, there = tokenizer.token_to_id(IMAGE), whole.config.image_token_id
+    if here != there:
         raise BadInput(
-            f"the tokenizer in {folder} does not belong to its model: {IMAGE} is {tokenizer.token_to_id(IMAGE)} in "
-            f"the one and {whole.config.image_token_id} in the other"
+            f"the tokenizer in {folder} does not belong to its model: "
+            f"{IMAGE} is {here} in the one and {there} in the other"
         )
     return whole, tokenizer
 
