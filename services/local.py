@@ -29,7 +29,7 @@ from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 
 MARK = "REDPENCIL_STACK"
-START_TIMEOUT_S = 180.0
+START_TIMEOUT_S = 600.0  # on a machine that is busy with other things; what dies is noticed at once
 STOP_TIMEOUT_S = 20.0
 RESTART_PAUSE_S = 1.0
 PR_SET_PDEATHSIG = 1
