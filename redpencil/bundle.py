@@ -244,10 +244,11 @@ def open_reader(
     folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
 ) -> Reader:
     """The reader of a bundle, by its decoder."""
-    from redpencil.generate import TextReader
+    if Manifest.load(folder).decoder == "ctc":
+        return LineReader(folder, precision, device, threads)
+    from redpencil.generate import TextReader  # here, since what only reads lines needs no tokenizers
 
-    kinds: dict[str, type[LineReader] | type[TextReader]] = {"ctc": LineReader, "autoregressive": TextReader}
-    return kinds[Manifest.load(folder).decoder](folder, precision, device, threads)
+    return TextReader(folder, precision, device, threads)
 
 
 def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:
