@@ -1,4 +1,4 @@
-"""From corrections to a judged version: snapshot, train, export, register, judge.
+"""From corrections to a judged version: snapshot, doubt, train, export, register, judge.
 
 Every step leaves something durable and looks for it before it works, so a cycle that was killed
 anywhere goes on from there when it is run again.
@@ -22,12 +22,13 @@ from redpencil.blobs import Blobs
 from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import ModelVersion, Outcome, Run, RunState, Split, Verdict
+from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
 from training import report, workers
 from training.follow import bar
 from training.freeze import freeze
 from training.job import Cancelled, Ended, Job, Lines, load, restore
 from training.learner import Learner
+from training.quarantine import quarantine
 from training.recipe import LineModel
 from training.temper import temper, unrehearsed
 from training.track import Page, patiently
@@ -87,6 +88,8 @@ class Cycle:
         """The whole cycle, from top to bottom."""
         with self.phase("snapshot"):
             job = self.job = freeze(self.store, self.store.runs.get(self.id), self.settings)
+        with self.phase("doubt"):
+            job = self.job = quarantine(job, self.store, self.blobs)
         with self.phase("train"):
             ended = self.train(job)
         with self.phase("export"):
@@ -170,7 +173,9 @@ class Cycle:
         report.publish(page, ended, shown, name, self.seconds)
         tags = {"snapshot": job.snapshot.id, "bundle.sha256": name, "recipe": job.run.recipe}
         tags |= {"parent": parent or "", "precision": bundle.Manifest.load(folder).precision.value}
-        told = f"{job.run.recipe} trained by {self.id} on {len(job.snapshot.side(Split.TRAIN))} corrections"
+        told = f"{job.run.recipe} trained by {self.id} on {len(job.members)} corrections"
+        if job.left_out:
+            told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)
         # Had it been registered before a machine was lost, that bundle counts, not one exported anew.
         name = page.registry.tags(model, version)["bundle.sha256"]

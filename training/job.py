@@ -14,12 +14,12 @@ from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.errors import Damaged, RedpencilError
 from redpencil.settings import Settings
-from redpencil.types import Run, Snapshot, Split
+from redpencil.types import Member, Run, Snapshot, Split
 from training import data, recipe
 from training.learner import Learner
 from training.recipe import Hyper
 
-NOT_HYPER = ("parent",)
+NOT_HYPER = ("parent", "doubt")
 """Fields of a run's params that are no field of Hyper."""
 
 
@@ -41,23 +41,31 @@ class Lines:
 
 @dataclass(frozen=True)
 class Job:
-    """All that decides how a run goes; the same job gives the same model. `parent` is a bundle's id."""
+    """All that decides how a run goes; the same job gives the same model. `parent` is a bundle's id.
+
+    `left_out` are corrections that the run doubts and does not learn from (training/quarantine.py).
+    """
 
     run: Run
     hyper: Hyper
     snapshot: Snapshot
     parent: str | None
     settings: Settings
+    left_out: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> Path:
         """Where this machine keeps what it works on for the run."""
         return self.settings.home / "runs" / self.run.id
 
+    @property
+    def members(self) -> list[Member]:
+        """What the run learns from: the snapshot's train side without what is left out."""
+        return [m for m in self.snapshot.side(Split.TRAIN) if m.correction not in self.left_out]
+
     def lines(self, blobs: Blobs) -> Lines:
-        """The snapshot's train side and the rehearsal; the holdout is never opened here."""
-        members = self.snapshot.side(Split.TRAIN)
-        cut = data.lines(members, blobs, self.settings.max_pixels, self.settings.max_pages)
+        """The members' lines and the rehearsal; the holdout is never opened here."""
+        cut = data.lines(self.members, blobs, self.settings.max_pixels, self.settings.max_pages)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         return Lines(*data.set_aside(cut, self.hyper.validation), rehearsed)
 

@@ -44,10 +44,10 @@ def _drawn(folder: Path, side: Split, count: int, seed: int) -> list[Line]:
             documents.setdefault(document, []).append([file, document, text])
     order = np.random.default_rng(seed).permutation(sorted(documents))
     rows = [row for document in order for row in documents[str(document)]]
-    return [_line(folder, *row) for row in rows[:count]]
+    return [line_of(folder, *row) for row in rows[:count]]
 
 
-def _line(folder: Path, file: str, document: str, text: str) -> Line:
+def line_of(folder: Path, file: str, document: str, text: str) -> Line:
     image = cv2.imread(str(folder / file), cv2.IMREAD_COLOR_RGB)
     if image is None:
         raise FileNotFoundError(f"{folder / file}, which {folder / 'lines.tsv'} names, is no image")

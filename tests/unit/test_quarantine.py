@@ -1,0 +1,113 @@
+"""A run leaves out what is probably wrong, says so, and looks at each correction once."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import tiny_house
+
+from redpencil.blobs import Blobs
+from redpencil.ids import new_id
+from redpencil.settings import Settings
+from redpencil.snapshot import side_of
+from redpencil.store import Store
+from redpencil.types import Split, Task
+from training.freeze import freeze
+from training.job import Job
+from training.quarantine import quarantine
+
+LINES = 80
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return tiny_house.furnish(tmp_path, lines=LINES)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    with Store.open(settings.database) as opened:
+        yield opened
+
+
+def a_run(settings: Settings, store: Store, **params: object) -> Job:
+    """The job of a new run, after it has looked at its corrections."""
+    run = tiny_house.queue(settings, **params)
+    job = freeze(store, store.runs.get(run), settings)
+    return quarantine(job, store, Blobs.open(settings.blobs))
+
+
+def spoil(store: Store, count: int = 2, start: int = 0) -> set[str]:
+    """A line more of each of the first pages, with the text of another page; their ids."""
+    train = [c for c in store.corrections.live(Task.OCR) if side_of(c.group) is Split.TRAIN]
+    made = [
+        replace(c, id=new_id("corr"), polygon=c.polygon[:2] + tuple((x, y - 1) for x, y in c.polygon[2:]))
+        for c in train[start : start + count]
+    ]
+    made = [replace(c, text=train[-n - 1].text, created_at=time.time()) for n, c in enumerate(made)]
+    store.corrections.add_many(made)
+    return {c.id for c in made}
+
+
+def test_wrong_corrections_are_left_out_with_a_reason(settings: Settings, store: Store) -> None:
+    wrong = spoil(store)
+    job = a_run(settings, store)
+    assert job.left_out == wrong
+    assert not wrong & {m.correction for m in job.members}
+    learned = job.lines(Blobs.open(settings.blobs))
+    assert not wrong & {line.key for line in (*learned.learn, *learned.validate)}
+    found = store.doubts.suspects(Task.OCR)
+    assert {c.id for c, _ in found} == wrong
+    assert all(doubt.why and doubt.run == job.run.id for _, doubt in found)
+
+
+def test_a_run_taken_up_again_does_not_look_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil(store)
+    job = a_run(settings, store)
+    monkeypatch.setattr("training.quarantine.see", None)
+    assert quarantine(replace(job, left_out=frozenset()), store, Blobs.open(settings.blobs)) == job
+
+
+def test_the_next_run_looks_only_at_what_is_new_or_waits_for_a_person(
+    settings: Settings, store: Store
+) -> None:
+    first, second = sorted(spoil(store))
+    a_run(settings, store)
+    store.doubts.confirm(first, "ann", "it is so")
+    (third,) = spoil(store, 1, start=5)
+    job = a_run(settings, store)
+    assert {d.correction for d in store.doubts.of_run(job.run.id)} == {second, third}
+    assert first in {m.correction for m in job.members}
+
+
+def test_a_family_that_cannot_judge_leaves_out_what_was_left_out_before(
+    settings: Settings, store: Store
+) -> None:
+    wrong = spoil(store)
+    before = a_run(settings, store)
+    job = replace(before, parent=None, run=store.runs.get(tiny_house.queue(settings)))
+    assert quarantine(job, store, Blobs.open(settings.blobs)).left_out == wrong
+    assert [d.why for d in store.doubts.of_run(job.run.id)] == [
+        d.why for d in store.doubts.of_run(before.run.id) if d.left_out
+    ]
+
+
+def test_a_person_may_have_everything_learned(settings: Settings, store: Store) -> None:
+    spoil(store)
+    job = a_run(settings, store, doubt=False)
+    assert (job.left_out, store.doubts.of_run(job.run.id)) == (frozenset(), [])
+
+
+def test_not_more_than_a_fifth_is_left_out(settings: Settings, store: Store) -> None:
+    spoil(store, 40)
+    job = a_run(settings, store)
+    assert len(job.left_out) <= len(job.snapshot.side(Split.TRAIN)) // 5

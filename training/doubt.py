@@ -1,0 +1,156 @@
+"""Corrected lines as readers see them who did not learn from them, before a run learns from them all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import cos, inf, pi
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from redpencil import vocab
+from redpencil.decode import ctc_greedy
+from redpencil.suspects import Opinion, Seen
+from training.data import Batch, Line, batched
+from training.frozen import Frozen
+from training.recipe import Hyper, LineModel
+
+FEWEST = 40
+"""Lines, below which readers of their own would learn too little: the parent alone is asked."""
+STEPS, PASSES = 60, 5.0
+"""How long such a reader learns, at least: too short to learn a slip by heart."""
+BESIDE = 8
+"""Neighbours before and after a line with whose texts its own may have been mixed up."""
+OTHERS = 16
+"""Texts of other lines about as long, to compare with."""
+SIZE = 16  # lines per batch
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A corrected line, who said so, and what else was said of its place before."""
+
+    line: Line
+    author: str = ""
+    earlier: Sequence[str] = ()
+
+
+def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper) -> list[Seen]:
+    """What readers make of statements that are given in reading order.
+
+    `build` gives the parent, able to spell every text. Two readers go on from it, each with one
+    half of the lines, and judge the other half; the parent judges all.
+    """
+    room = Room(build, said)
+    opinions = [[opinion] for opinion in room.opinions(room.parent, range(len(said)))]
+    if len(said) >= FEWEST:
+        half = np.random.default_rng(hyper.seed).permutation(len(said)) % 2
+        for side in (0, 1):
+            judged = np.flatnonzero(half == side).tolist()
+            reader = room.taught(np.flatnonzero(half != side).tolist(), hyper)
+            for i, opinion in zip(judged, room.opinions(reader, judged), strict=True):
+                opinions[i].append(opinion)
+    lines = [s.line for s in said]
+    return [
+        Seen(line.key, s.author, line.group, line.text, found)
+        for s, line, found in zip(said, lines, opinions, strict=True)
+    ]
+
+
+class Room:
+    """The lines with their features. What is read here is spelled with the characters that occur here."""
+
+    def __init__(self, build: Callable[[], LineModel], said: Sequence[Statement]) -> None:
+        self.build, self.said, self.parent = build, said, build().eval()
+        self.texts = [s.line.text for s in said]
+        self.alphabet = tuple(sorted({c for s in said for t in (s.line.text, *s.earlier) for c in t}))
+        self.columns = [0, *vocab.encode("".join(self.alphabet), self.parent.alphabet)]
+        self.features = Frozen(self.parent).map(lambda s: s.line.image, said)
+        self.by_length = np.argsort([len(t) for t in self.texts], kind="stable")
+        self.rank = np.argsort(self.by_length)
+
+    def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
+        """The parent after a short training on some of the lines."""
+        torch.manual_seed(hyper.seed)
+        model = self.build()
+        model.begin([self.texts[i] for i in chosen])
+        steps = max(STEPS, round(PASSES * len(chosen) / hyper.batch))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=0.0)
+        model.train()
+        for step, batch in zip(range(steps), self._batches(model, chosen, hyper), strict=False):
+            for group in optimiser.param_groups:
+                group["lr"] = hyper.lr * min(1.0, (step + 1) / 3) * (1 + cos(pi * step / steps)) / 2
+            optimiser.zero_grad(set_to_none=True)
+            logits, lengths = model(*batch.inputs)
+            model.loss(logits, batch.targets, batch.target_lengths, lengths, 0.0).backward()
+            torch.nn.utils.clip_grad_norm_(trained, hyper.clip or inf)
+            optimiser.step()
+        return model.eval()
+
+    def _batches(self, model: LineModel, chosen: Sequence[int], hyper: Hyper) -> Iterator[Batch]:
+        """Without end; in every pass each line is met once, beside others about as wide."""
+        rng = np.random.default_rng(hyper.seed)
+        classes = {i: torch.tensor(vocab.encode(self.texts[i], model.alphabet)) for i in chosen}
+        widths = {i: self.features[i].shape[-1] for i in chosen}
+        while True:
+            order = rng.permutation(chosen)
+            order = np.resize(order, hyper.batch * -(-len(order) // hyper.batch))
+            jitter = rng.normal(0, 0.15, len(order))
+            order = order[np.argsort(np.log([widths[i] for i in order]) + jitter)]
+            for met in rng.permutation(order.reshape(-1, hyper.batch)):
+                yield batched([(self.features[i].float(), classes[i].long()) for i in met])
+
+    def opinions(self, model: LineModel, chosen: Sequence[int]) -> list[Opinion]:
+        """What a model makes of some of the lines, in their order."""
+        order = sorted(chosen, key=lambda i: self.features[i].shape[-1])
+        found: dict[int, Opinion] = {}
+        for start in range(0, len(order), SIZE):
+            some = order[start : start + SIZE]
+            with torch.inference_mode():
+                none = torch.zeros(0, dtype=torch.long)
+                batch = batched([(self.features[i].float(), none) for i in some])
+                logits, lengths = model(*batch.inputs)
+                logp = logits[..., self.columns].float().log_softmax(-1)
+                found |= {i: self._opinion(i, logp[row, : int(lengths[row])]) for row, i in enumerate(some)}
+        return [found[i] for i in chosen]
+
+    def _opinion(self, i: int, logp: Tensor) -> Opinion:
+        best = logp.max(-1)
+        reading = ctc_greedy(best.indices.numpy(), best.values.exp().numpy(), self.alphabet).text
+        near, others = self._near(i), [t for t in self._others(i)]
+        earlier = list(self.said[i].earlier)
+        costs = iter(self._costs(logp, [self.texts[i], reading, *others, *near, *earlier]))
+        cost, reading_cost = next(costs), next(costs)
+        return Opinion(
+            reading,
+            reading_cost,
+            cost,
+            [next(costs) for _ in others],
+            {t: next(costs) for t in near},
+            {t: next(costs) for t in earlier},
+        )
+
+    def _near(self, i: int) -> list[str]:
+        """Texts of the neighbours within the document that differ from the line's own."""
+        around = range(max(0, i - BESIDE), min(len(self.said), i + BESIDE + 1))
+        same = [self.texts[j] for j in around if self.said[j].line.group == self.said[i].line.group]
+        return [t for t in dict.fromkeys(same) if t != self.texts[i]]
+
+    def _others(self, i: int) -> list[str]:
+        """Texts of other lines that are about as long."""
+        at, wide = int(self.rank[i]), 2 * OTHERS
+        around = [self.texts[j] for j in self.by_length[max(0, at - wide) : at + wide + 1]]
+        different = [t for t in dict.fromkeys(around) if t != self.texts[i]]
+        return sorted(different, key=lambda t: abs(len(t) - len(self.texts[i])))[:OTHERS]
+
+    def _costs(self, logp: Tensor, texts: Sequence[str]) -> list[float]:
+        """Nats of each text under log probabilities [T, K]; infinite where it has no room."""
+        classes = [torch.tensor(vocab.encode(t, self.alphabet), dtype=torch.long) for t in texts]
+        lengths, steps = torch.tensor([len(c) for c in classes]), torch.full((len(texts),), len(logp))
+        repeated = logp[:, None].expand(-1, len(texts), -1)
+        costs = F.ctc_loss(repeated, torch.cat(classes), steps, lengths, reduction="none")
+        return [float(cost) for cost in costs]

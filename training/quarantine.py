@@ -1,0 +1,91 @@
+"""Corrections that a run had better not learn from: left out, with a reason, until a person has looked."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+
+from redpencil.blobs import Blobs
+from redpencil.bundle import fetch
+from redpencil.store import Store
+from redpencil.suspects import BOUND, weigh
+from redpencil.types import Doubt, Member, Split, Task
+from training import data, recipe, workers
+from training.doubt import Statement, see
+from training.job import Job
+from training.learner import Learner
+from training.recipe import LineModel
+
+log = logging.getLogger(__name__)
+
+MOST = 5
+"""At most one in so many corrections is left out: where more look wrong, it is the readers who are."""
+
+
+def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
+    """The job without the corrections that are probably wrong.
+
+    What the run thinks of each is kept in the store, and found there when the run is taken up again.
+    Only corrections are looked at that no run has seen yet, and those that wait for a person: the
+    work grows with what is new. `params` of the run with doubt=false: it learns from everything.
+    """
+    if job.snapshot.task is not Task.OCR or job.run.params.get("doubt", True) is False:
+        return job
+    doubts = store.doubts.of_run(job.run.id)
+    if not doubts and (open := waiting(job, store)):
+        doubts = _looked_at(job, store, blobs, open) or _as_before(job, store, open)
+        store.doubts.add_many(doubts)
+    left_out = frozenset(d.correction for d in doubts if d.left_out)
+    log.info("%s leaves out %d of %d corrections", job.run.id, len(left_out), len(job.members))
+    return replace(job, left_out=left_out)
+
+
+def waiting(job: Job, store: Store) -> list[Member]:
+    """In reading order what the run would learn from and neither a run nor a person has settled."""
+    latest, confirmed = store.doubts.latest(), store.doubts.confirmed()
+    settled = confirmed | {id for id, doubt in latest.items() if not doubt.left_out}
+    open = [m for m in job.snapshot.side(Split.TRAIN) if m.correction not in settled]
+    return sorted(open, key=lambda m: (m.group, m.image, m.page, min(y for _, y in m.polygon), m.polygon))
+
+
+def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Doubt]:
+    """What readers make of them; empty where there is no parent, or it does not read lines by CTC."""
+    if job.parent is None:
+        return []
+    torch.set_num_threads(workers.threads(job.settings))
+    folder = fetch(job.parent, blobs, job.settings.home / "bundles")
+    said = _statements(job, store, blobs, open)
+    spoken = [text for s in said for text in (s.line.text, *s.earlier)]
+    family = recipe.find(job.run.recipe)
+
+    def build() -> Learner:
+        return family.build(folder, spoken, job.hyper)
+
+    if not isinstance(build(), LineModel):
+        return []
+    seen = see(cast(Callable[[], LineModel], build), said, job.hyper)
+    found = sorted(weigh(seen, store.doubts.settled(job.snapshot.task)), key=lambda s: -s.score)
+    most, now = len(job.snapshot.side(Split.TRAIN)) // MOST, time.time()
+    return [
+        Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
+        for rank, s in enumerate(found)
+    ]
+
+
+def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:
+    """The doubts of the runs before about what is still open."""
+    latest, now = store.doubts.latest(), time.time()
+    return [replace(latest[m.correction], run=job.run.id, at=now) for m in open if m.correction in latest]
+
+
+def _statements(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Statement]:
+    lines = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
+    task = job.snapshot.task
+    earlier = store.corrections.earlier(task)
+    authors = {c.id: c.author for c in store.corrections.live(task)}
+    return [Statement(x, authors.get(x.key, ""), earlier.get(x.key, ())) for x in lines]
