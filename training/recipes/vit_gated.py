@@ -1,0 +1,421 @@
+"""ViT-gated: a vision transformer, and a text decoder that looks at the image in some layers, through a gate.
+
+The encoder is torchvision's ViT (Dosovitskiy et al. 2020). Only every k-th layer of the decoder attends
+to the image, as in Flamingo (Alayrac et al. 2022); what it finds comes in through a sigmoid gate that is
+computed from both sides, as in gated multimodal units (Arevalo et al. 2017). The height of the learning
+rate goes by the decoder's width as in Vaswani et al. 2017. For captions, blocks and lines of text.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from urllib.error import URLError
+
+import cv2
+import numpy as np
+import torch
+import torchvision
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from tokenizers import AddedToken, Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
+
+from redpencil.bundle import Generation, Manifest
+from redpencil.errors import BadInput
+from redpencil.generate import generate
+from redpencil.pixels import Pixels, Preprocessing, to_tensor
+from redpencil.types import Precision, Task
+from training import augment, tokens
+from training.image_to_text import ImageToText, Named, apart, visible
+from training.recipe import Hyper, Recipe
+from training.torch_decoder import MEMORY, TorchDecoder
+from training.transformer import Attention, FeedForward, embedded, joined, pair, shapes
+from training.weights import load_parts
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want
+POSITIONS = "encoder.pos_embedding"
+LINE_PX = 80  # an image as the model takes it is one line of text where it is no higher
+SHOWN = 15  # tokens whose attention a picture shows
+SEGMENTERS = {"underthesea": "underthesea", "spacy": "spacy pyvi"}  # and what to install for them
+
+Pair = tuple[Tensor, Tensor]
+Grid = tuple[int, int]  # rows and columns of patches
+
+
+@dataclass(frozen=True)
+class VitGatedHyper(Hyper):
+    """Sizes and choices; a run that goes on from a version keeps its sizes, tokens and weights."""
+
+    height: int = 384  # pixels that an image becomes; for single lines of text e.g. 64 x 1024
+    width: int = 384
+    fit: Literal["pad", "stretch", "crop"] = "pad"  # "crop" cuts off what does not fit: for photos alone
+    patch: int = 16
+    vision_width: int = 768  # this and the next three are ViT-B/16's
+    vision_layers: int = 12
+    vision_heads: int = 12
+    vision_inner: int = 3072
+    hidden: int = 512
+    heads: int = 8
+    inner: int = 2048
+    layers: int = 6
+    cross_every: int = 3  # the image is attended to in every so many-th layer of the decoder
+    longest: int = 128  # tokens of a text
+    vision_weights: str = ""  # a file of torchvision's, or a name such as ViT_B_16_Weights.IMAGENET1K_V1
+    vision_share: float = 0.1  # of the learning rate, for an encoder that has learned before; 0: it stays
+    factor: float = 1.0  # where lr is 0 it is factor * (hidden * warmup_steps) ** -0.5
+    warmup_steps: int = 4000  # of that formula alone: `warmup` says how long the rate rises
+    dropout: float = 0.1
+    scales: str = ""  # sizes to train at beside one another, as shares: "0.75,1,1.25"; empty: 1 alone
+    vocabulary: int = 8000  # at most so many byte-level BPE tokens, learned from the texts
+    words: str = ""  # underthesea or spacy: frequent words of several syllables become tokens
+    beams: int = 1
+
+
+OWN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
+OWN += ("hidden", "heads", "inner", "layers", "cross_every", "longest")
+
+
+class GatedLayer(nn.Module):
+    """Self-attention, a gated look at the image where `looks`, feed-forward; the norm before each."""
+
+    def __init__(self, width: int, heads: int, inner: int, dropout: float, looks: bool) -> None:
+        super().__init__()
+        self.attention = Attention(width, heads, dropout)
+        self.feed = FeedForward(width, inner, dropout, nn.GELU)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2 + looks))
+        if looks:
+            self.cross = Attention(width, heads, dropout)
+            self.gate = nn.Linear(2 * width, width)
+
+    def forward(self, x: Tensor, seen: Tensor, past: Pair, memory: Pair | None) -> tuple[Tensor, Pair]:
+        """[B,S,width], and the keys and values of its S positions."""
+        own = self.norms[0](x)
+        new = self.attention.keys(own)
+        x = x + self.attention(own, *joined(past, new), seen)
+        if memory is not None:
+            x = x + self.look(self.norms[2](x), memory)
+        return x + self.feed(self.norms[1](x)), new
+
+    def look(self, text: Tensor, memory: Pair) -> Tensor:
+        """What the text [B,S,width] finds in the image, each channel as far as its gate is open."""
+        found = self.cross(text, *memory)
+        return torch.sigmoid(self.gate(torch.cat([text, found], -1))) * found
+
+
+class VitGated(ImageToText):
+    """Everything learns (the encoder at its own rate), so images are their own features."""
+
+    best_by: ClassVar[Literal["cer", "cider_d"]] = "cer"
+
+    def __init__(self, tokenizer: Tokenizer, hyper: VitGatedHyper, learned_before: bool) -> None:
+        super().__init__()
+        check(hyper)
+        self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
+        self.shape = {name: asdict(hyper)[name] for name in OWN}
+        side = {"height": hyper.height, "width": hyper.width, "fit": hyper.fit}
+        self.preprocessing = Preprocessing(channels="rgb", mean=MEAN, std=STD, **side)
+        start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
+        self.generation = Generation((start,), end, hyper.longest, hyper.beams)
+        self.past_shapes = shapes(hyper.layers, hyper.heads, hyper.hidden // hyper.heads)
+        self.grid: Grid = (hyper.height // hyper.patch, hyper.width // hyper.patch)
+        self.grids = grids(self.grid, hyper.scales)
+        self.vision_share = hyper.vision_share if learned_before else 1.0
+        self.vision = vision(hyper, self.grid).requires_grad_(self.vision_share > 0)
+        self.narrow = nn.Linear(hyper.vision_width, hyper.hidden)
+        size = (hyper.hidden, hyper.heads, hyper.inner, hyper.dropout)
+        self.looking = [i for i in range(hyper.layers) if (i + 1) % hyper.cross_every == 0]
+        self.layers = nn.ModuleList(GatedLayer(*size, i in self.looking) for i in range(hyper.layers))
+        self.words = nn.Embedding(len(self.alphabet), hyper.hidden)
+        self.positions = nn.Embedding(hyper.longest + 1, hyper.hidden)
+        for embedding in (self.words, self.positions):
+            nn.init.normal_(embedding.weight, std=0.02)
+        self.drop, self.norm = nn.Dropout(hyper.dropout), nn.LayerNorm(hyper.hidden)
+        self.head = nn.Linear(hyper.hidden, len(self.alphabet))
+
+    def encode(self, features: Tensor) -> Named:
+        """[B,3,H,W] -> keys and values of class token and patches, for the layers that look."""
+        if self.training and self.grids:
+            features = self._resized(features)
+        cells = self.narrow(self._seen(features))
+        memory: Named = {}
+        for i in self.looking:
+            key, value = self.layers[i].cross.keys(cells)
+            memory |= {f"{i}.key": key, f"{i}.value": value}
+        return memory
+
+    def decode(self, tokens: Tensor, length: Tensor, memory: Named, past: Named) -> tuple[Tensor, Named]:
+        x = self.drop(embedded(self.words, tokens, length, self.positions))
+        seen = visible(length, past["0.key"].shape[2], tokens.shape[1])
+        new: Named = {}
+        for i, layer in enumerate(self.layers):
+            looks = pair(memory, str(i)) if i in self.looking else None
+            x, (key, value) = layer(x, seen, pair(past, str(i)), looks)
+            new |= {f"{i}.key": key, f"{i}.value": value}
+        return self.head(self.norm(x)), new
+
+    def parameter_groups(self, hyper: Hyper) -> list[dict[str, Any]]:
+        assert isinstance(hyper, VitGatedHyper)
+        width = self.words.embedding_dim
+        rate = hyper.lr or hyper.factor * (width * hyper.warmup_steps) ** -0.5
+        seeing = [p for p in self.vision.parameters() if p.requires_grad]
+        own = {id(p) for p in self.vision.parameters()}
+        groups = [{"params": [p for p in self.parameters() if id(p) not in own], "lr": rate}]
+        return [*groups, {"params": seeing, "lr": rate * self.vision_share}] if seeing else groups
+
+    @staticmethod
+    def augment(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+        """Another look at a line, or at a page or block whose letters are small beside its height."""
+        look = augment.augment if image.shape[0] <= LINE_PX else another_scan
+        return look(image, rng, strength)
+
+    def pictures(self, images: Sequence[Pixels]) -> dict[str, bytes]:
+        """A PNG per image: where the decoder looked for each token that it wrote."""
+        self.eval()
+        return {f"attention_{i}.png": self._picture(image) for i, image in enumerate(images)}
+
+    def _resized(self, images: Tensor) -> Tensor:
+        """A batch at one of the sizes to train at, drawn by torch's own seed."""
+        rows, columns = self.grids[int(torch.randint(len(self.grids), ()))]
+        patch = self.vision.patch_size
+        size = (rows * patch, columns * patch)
+        return F.interpolate(images, size, mode="bilinear", align_corners=False, antialias=True)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        """[B,3,H,W] -> [B,1+cells,vision_width], sides being multiples of the patch."""
+        net = self.vision
+        cells = net.conv_proj(images)
+        place = regridded(net.encoder.pos_embedding, self.grid, (cells.shape[2], cells.shape[3]))
+        x = torch.cat([net.class_token.expand(cells.shape[0], -1, -1), cells.flatten(2).transpose(1, 2)], 1)
+        seen: Tensor = net.encoder.ln(net.encoder.layers(net.encoder.dropout(x + place)))
+        return seen
+
+    @torch.inference_mode()
+    def _picture(self, image: Pixels) -> bytes:
+        tensor = torch.from_numpy(to_tensor(image, self.preprocessing))
+        memory = self.encode(tensor[None].to(self.words.weight.device))
+        named = {MEMORY + name: value.float().cpu().numpy() for name, value in memory.items()}
+        [(written, _)] = generate(TorchDecoder(self), named, self.generation)
+        pieces = [self.tokenizer.decode([token]) for token in written[:SHOWN]]
+        shown = (tensor * torch.tensor(STD)[:, None, None] + torch.tensor(MEAN)[:, None, None]).clamp(0, 1)
+        return drawn(shown.permute(1, 2, 0).numpy(), pieces, self.looks(memory, written).numpy())
+
+    def looks(self, memory: Named, written: Sequence[int]) -> Tensor:
+        """How much each token looked at each patch as it was written: [S, rows, columns], the heads' mean."""
+        seen: list[Tensor] = []
+
+        def note(cross: Attention, given: tuple[Tensor, Tensor, Tensor], _: Tensor) -> None:
+            query, key = apart(cross.query(given[0]), cross.heads), given[1]
+            seen.append((query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).mean(1))
+
+        hooks = [self.layers[i].cross.register_forward_hook(note) for i in self.looking]
+        start = list(self.generation.start)
+        given = torch.tensor([[*start, *written]], device=self.words.weight.device)
+        none = {n: self.words.weight.new_zeros(1, h, 0, d) for n, (h, d) in self.past_shapes.items()}
+        self.decode(given, torch.zeros_like(given[:, 0]), memory, none)
+        for hook in hooks:
+            hook.remove()
+        mean = torch.stack(seen).mean(0)[0, len(start) - 1 : -1, 1:]
+        return mean.unflatten(1, self.grid).float().cpu()
+
+
+def check(hyper: VitGatedHyper) -> None:
+    """BadInput where sizes do not go together."""
+    if hyper.height % hyper.patch or hyper.width % hyper.patch:
+        raise BadInput(f"height and width must be multiples of the patch, {hyper.patch} px")
+    if hyper.hidden % hyper.heads or hyper.vision_width % hyper.vision_heads:
+        raise BadInput("hidden must be a multiple of heads, and vision_width of vision_heads")
+    if not 1 <= hyper.cross_every <= hyper.layers:
+        raise BadInput(f"cross_every must be 1 to layers ({hyper.layers}), so that some layer sees the image")
+
+
+def grids(grid: Grid, scales: str) -> list[Grid]:
+    """The grids of patches to train at."""
+    try:
+        shares = [float(share) for share in scales.split(",") if share.strip()]
+    except ValueError as error:
+        raise BadInput(f"scales must be shares such as 0.75,1,1.25, not {scales!r}") from error
+    if not all(0 < share <= 4 for share in shares):
+        raise BadInput(f"scales must lie above 0 and be at most 4, not {scales!r}")
+    return [(max(1, round(grid[0] * s)), max(1, round(grid[1] * s))) for s in shares]
+
+
+def vision(hyper: VitGatedHyper, grid: Grid) -> VisionTransformer:
+    """torchvision's ViT without its classifier, its positions being those of a grid."""
+    sizes = (hyper.vision_layers, hyper.vision_heads, hyper.vision_width, hyper.vision_inner)
+    net = VisionTransformer(hyper.patch, hyper.patch, *sizes, dropout=hyper.dropout)
+    net.heads = nn.Identity()
+    places = torch.empty(1, 1 + grid[0] * grid[1], hyper.vision_width).normal_(std=0.02)
+    net.encoder.pos_embedding = nn.Parameter(places)
+    return net
+
+
+def regridded(positions: Tensor, old: Grid, new: Grid) -> Tensor:
+    """Embeddings [1,1+cells,d] of class token and grid, stretched over another grid."""
+    if old == new:
+        return positions
+    cells = positions[:, 1:].transpose(1, 2).unflatten(2, old)
+    cells = F.interpolate(cells, new, mode="bicubic", align_corners=True)
+    return torch.cat([positions[:, :1], cells.flatten(2).transpose(1, 2)], 1)
+
+
+def load_vision(net: VisionTransformer, grid: Grid, weights: str) -> None:
+    """Fill the encoder with torchvision's weights, whatever side of image they were made for."""
+    state = {k: v for k, v in stored(weights).items() if not k.startswith("heads.")}
+    if POSITIONS in state:
+        side = math.isqrt(state[POSITIONS].shape[1] - 1)
+        state[POSITIONS] = regridded(state[POSITIONS], (side, side), grid)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadInput(f"{weights} does not fit an encoder of these sizes: {error}") from error
+
+
+def stored(weights: str) -> dict[str, Tensor]:
+    """Weights of a file, or those that torchvision knows by a name."""
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        return fetched(weights)
+    try:
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # what torch raises for files that are none of its own shares no base
+        raise BadInput(f"{path} holds no weights of torchvision: {error}") from error
+
+
+def fetched(name: str) -> dict[str, Tensor]:
+    """Weights that torchvision fetches, or has fetched before."""
+    try:
+        known = torchvision.models.get_weight(name)
+    except (ValueError, AttributeError) as error:
+        raise BadInput(f"there is no file {name}, and torchvision knows no weights of that name") from error
+    try:
+        return dict(known.get_state_dict(check_hash=True, weights_only=True))
+    except URLError as error:
+        raise BadInput(
+            f"{name} cannot be fetched here ({error.reason}); fetch it elsewhere and give its file"
+        ) from error
+
+
+def another_scan(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """A page or block as another scan might show it.
+
+    Its corners only move inwards, so nothing is cut off or mirrored; blur and grain do not grow with
+    the image, so small letters stay readable.
+    """
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        inwards = rng.uniform(0, 0.03 * min(strength, 4), (4, 2)) * [(1, 1), (-1, 1), (-1, -1), (1, -1)]
+        square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+        corners = [(points * (width, height)).astype(np.float32) for points in (square, square + inwards)]
+        turn = cv2.getPerspectiveTransform(*corners)
+        image = cv2.warpPerspective(
+            image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), 0.1 + rng.uniform(0, 0.4) * min(strength, 2))
+    if rng.random() < 0.5:
+        grain = rng.normal(0, rng.uniform(1, 6) * strength, (height, width, 1))
+        gain, lift = np.exp(rng.normal(0, 0.12 * strength)), rng.normal(0, 10 * strength)
+        image = np.clip((image - 128.0) * gain + 128 + lift + grain, 0, 255).astype(np.uint8)
+    return image
+
+
+def drawn(image: np.ndarray, pieces: Sequence[str], looks: np.ndarray) -> bytes:
+    """An image [H,W,3] of 0..1 once per token, lit where the token's writing looked, as a PNG."""
+    columns = max(1, min(5, round(5 * image.shape[0] / image.shape[1])))
+    rows = max(1, math.ceil(len(pieces) / columns))
+    each = (10 / columns, 10 / columns * image.shape[0] / image.shape[1] + 0.4)
+    figure = Figure(figsize=(columns * each[0], rows * each[1]), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(rows, columns, squeeze=False).flatten()
+    for axes in panels:
+        axes.axis("off")
+    for axes, piece, look in zip(panels, pieces, looks, strict=False):
+        axes.set_title(piece or "·", fontsize=9, parse_math=False)
+        axes.imshow(image)
+        over = (0, image.shape[1], image.shape[0], 0)
+        axes.imshow(look, extent=over, alpha=0.5, cmap="inferno", interpolation="bilinear")
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=80)
+    return out.getvalue()
+
+
+def pieces_of(texts: Sequence[str], hyper: VitGatedHyper) -> Tokenizer:
+    """A byte-level tokenizer of the texts, which keeps case and marks; with whole words where wanted."""
+    whole = compounds(texts, segmenter(hyper.words), hyper.vocabulary // 4) if hyper.words else []
+    tokenizer = tokens.byte_pieces(texts, hyper.vocabulary - len(whole))
+    tokenizer.add_tokens([AddedToken(f" {word}") for word in whole])
+    return tokenizer
+
+
+def segmenter(name: str) -> Callable[[str], list[str]]:
+    """What cuts a text into words, also where these have several syllables."""
+    if name not in SEGMENTERS:
+        raise BadInput(f"words must be one of {', '.join(SEGMENTERS)} or empty, not {name!r}")
+    try:
+        module = import_module(name)
+        if name == "underthesea":
+            return lambda text: list(module.word_tokenize(text))
+        cut = module.blank("vi")
+        return lambda text: [word.text for word in cut(text)]
+    except ImportError as error:
+        raise BadInput(f"words={name} needs `pip install {SEGMENTERS[name]}`: {error}") from error
+
+
+def compounds(texts: Iterable[str], cut: Callable[[str], list[str]], most: int) -> list[str]:
+    """The most frequent words with a space inside that come at least twice."""
+    count = Counter(word for text in texts for word in cut(text) if " " in word.strip())
+    return [word for word, times in count.most_common(most) if times > 1]
+
+
+def build(parent: Path | None, texts: Iterable[str], hyper: VitGatedHyper) -> VitGated:
+    """A new model that spells `texts`, or that of a vit_gated bundle; byte-level tokens spell everything."""
+    if parent is None:
+        model = VitGated(pieces_of(list(texts), hyper), hyper, bool(hyper.vision_weights))
+        if hyper.vision_weights:
+            load_vision(model.vision, model.grid, hyper.vision_weights)
+        return model
+    manifest = Manifest.load(parent)
+    if manifest.lineage.get("recipe") != RECIPE.name:
+        raise BadInput("vit_gated goes on from bundles of its own kind alone; train without a parent")
+    same = replace(hyper, **manifest.lineage["shape"])
+    model = VitGated(tokens.of_bundle(parent), same, learned_before=True)
+    fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
+    load_parts(model, *(parent / graph.file for graph in fp32))
+    return model
+
+
+RECIPE = Recipe(
+    name="vit_gated",
+    summary="trains a vision transformer and a gated text decoder to write captions, blocks and lines",
+    defaults=VitGatedHyper(
+        lr=0.0,
+        batch=16,
+        steps=0,
+        passes=40,
+        report_every=0,
+        warmup=0.1,
+        schedule="cosine",
+        clip=1.0,
+        accumulate=2,
+        patience=7,
+        smoothing=0.1,
+        weight_decay=0.01,
+        precision="bf16",
+        replay=0.0,
+        rehearsal=0,
+        augment=0.5,
+        validation=0.1,
+    ),
+    build=build,
+    starts_from="own",
+    task=Task.CAPTION,
+)
