@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 MLFLOW_PATIENCE_S = 60.0
 CHALLENGER = "challenger"
+PICTURES = 4  # images that a family may show something about
 ORIGIN = ("origin", "origin_sha256", "licence")
 
 
@@ -135,6 +136,7 @@ class Cycle:
             # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
             shown = [*lines.learn, *lines.rehearse[: len(lines.learn)]]
             model.to_bundle(beside, shown, self.lineage(job) | {"kept": kept})
+            write_all(job.folder / "pictures", model.pictures([x.image for x in shown[:PICTURES]]))
             beside.rename(folder)
         bundle.put(folder, self.blobs)
         return folder
@@ -171,6 +173,8 @@ class Cycle:
         name, model, parent = bundle.bundle_id(folder), job.run.model, job.run.params["parent"]
         shown = report.samples(job, self.blobs, self.parent(job), folder)
         report.publish(page, ended, shown, name, self.seconds)
+        for picture in sorted((job.folder / "pictures").glob("*.png")):
+            page.file(f"report/{picture.name}", picture.read_bytes())
         tags = {"snapshot": job.snapshot.id, "bundle.sha256": name, "recipe": job.run.recipe}
         tags |= {"parent": parent or "", "precision": bundle.Manifest.load(folder).precision.value}
         told = f"{job.run.recipe} trained by {self.id} on {len(job.members)} corrections"
@@ -241,6 +245,13 @@ def write(path: Path, text: str) -> None:
     beside = path.with_suffix(".part")
     beside.write_text(text, "utf-8")
     beside.rename(path)
+
+
+def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Put files into a folder; nothing where there are none."""
+    for name, content in files.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def tidy(job: Job) -> None:

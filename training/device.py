@@ -29,3 +29,15 @@ def autocast(device: torch.device, hyper: Hyper) -> AbstractContextManager[Any]:
 def _cpu_has_bf16() -> bool:
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+
+
+def memory(device: torch.device) -> dict[str, str]:
+    """What torch has allocated and reserved on a GPU, and allocated at most, in MiB; empty elsewhere."""
+    if device.type != "cuda":
+        return {}
+    used = {
+        "allocated": torch.cuda.memory_allocated(device),
+        "reserved": torch.cuda.memory_reserved(device),
+        "peak": torch.cuda.max_memory_allocated(device),
+    }
+    return {f"memory_{name}_mib": str(round(value / 2**20)) for name, value in used.items()}

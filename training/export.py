@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from redpencil.bundle import Graph, LineReader, Manifest
+from redpencil.bundle import Graph, LineReader, Manifest, read_parallel
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.gate import ABSOLUTE_MARGIN, RELATIVE_MARGIN
 from redpencil.metrics import distance
@@ -156,8 +156,8 @@ def beyond_chance(changes: NDArray[Any]) -> float:
 
 def _errors(folder: Path, lines: Sequence[Line]) -> list[int]:
     """Wrong characters per line of the bundle as it stands, in the precision it is to be served in."""
-    reader = LineReader(folder)
-    return [distance(line.text, reader.read(line.image).text) for line in lines]
+    found = read_parallel(LineReader(folder), [line.image for line in lines], torch.get_num_threads())
+    return [distance(line.text, reading.text) for line, reading in zip(lines, found, strict=True)]
 
 
 def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

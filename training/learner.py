@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from torch import Tensor, nn
 
 from redpencil.bundle import Manifest
-from redpencil.pixels import Preprocessing
+from redpencil.pixels import Pixels, Preprocessing
 
 if TYPE_CHECKING:
     from training.data import Line
@@ -64,6 +64,10 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
         """Write the model as a bundle into an existing folder, checked and quantised on `lines`."""
+
+    def pictures(self, images: Sequence[Pixels]) -> dict[str, bytes]:
+        """PNGs by name that show how the model sees images, for the run's page; most families have none."""
+        return {}
 
     def parameter_groups(self, hyper: Hyper) -> list[dict[str, Any]]:
         """Trained parameters with the learning rate (`lr`) that each group has at full height."""

@@ -55,11 +55,7 @@ class TextMarks:
     bleu4: float
     rouge_l: float
     cider_d: float
-    best_by: str = "cider_d"
-
-    @property
-    def score(self) -> float:
-        return -self.cider_d if self.best_by == "cider_d" else self.cer
+    score: float
 
 
 class Images:
@@ -171,15 +167,16 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
     references, said = [texts for _, texts, _ in found], [s for _, _, s in found]
     nearest = [(min(texts, key=lambda t: distance(t, s)), s) for _, texts, s in found]
     scores = caption_scores(references, said)
+    errors = cer(nearest)
     return TextMarks(
         loss=sum(loss for loss, _, _ in found) / len(found),
-        cer=cer(nearest),
+        cer=errors,
         wer=wer(nearest),
         exact=exact(nearest),
         bleu4=scores.bleu4,
         rouge_l=scores.rouge_l,
         cider_d=scores.cider_d,
-        best_by=best_by,
+        score=-scores.cider_d if best_by == "cider_d" else errors,
     )
 
 

@@ -27,6 +27,9 @@ NAMES = {
     "val_cer": "validation/cer",
     "val_wer": "validation/wer",
     "val_exact": "validation/exact",
+    "val_bleu4": "validation/bleu4",
+    "val_rouge_l": "validation/rouge_l",
+    "val_cider_d": "validation/cider_d",
 }
 PATIENCE_S = 60.0
 AGAIN = "`python -m training RUN_ID` goes on from here"

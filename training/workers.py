@@ -19,6 +19,7 @@ from redpencil.blobs import Blobs
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
+from training.device import memory
 from training.job import Ended, Job
 from training.priority import CALM, current, yield_to_others
 
@@ -173,6 +174,7 @@ def _machine(loop: Any) -> dict[str, str]:
         "device": torch.cuda.get_device_name() if loop.device.type == "cuda" else "cpu",
         "priority": current(),
         "torch": torch.__version__,
+        **memory(loop.device),
     }
 
 

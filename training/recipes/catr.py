@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -68,6 +69,7 @@ class Catr(ImageToText):
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         net = getattr(torchvision.models, hyper.backbone)(norm_layer=norm)
         self.backbone = nn.Sequential(*list(net.children())[:-2])
+        self.backbone.requires_grad_(not frozen_norm or hyper.backbone_lr > 0)
         self.narrow = nn.Conv2d(net.fc.in_features, hyper.hidden, 1)
         size = (hyper.hidden, hyper.heads, hyper.inner, hyper.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(*size) for _ in range(hyper.encoder_layers))
@@ -107,11 +109,10 @@ class Catr(ImageToText):
     def parameter_groups(self, hyper: Hyper) -> list[dict[str, Any]]:
         assert isinstance(hyper, CatrHyper)
         rate = hyper.backbone_lr if self.shape["frozen_norm"] else hyper.lr
-        self.backbone.requires_grad_(rate > 0)
         own = {id(p) for p in self.backbone.parameters()}
         rest = [p for p in self.parameters() if id(p) not in own]
-        seen = [{"params": list(self.backbone.parameters()), "lr": rate}] if rate else []
-        return [{"params": rest, "lr": hyper.lr}, *seen]
+        seen = [p for p in self.backbone.parameters() if p.requires_grad]
+        return [{"params": rest, "lr": hyper.lr}, *([{"params": seen, "lr": rate}] if seen else [])]
 
 
 def sine(cells: Tensor) -> Tensor:
@@ -155,11 +156,11 @@ def load_backbone(model: Catr, hyper: CatrHyper) -> None:
     path = Path(hyper.backbone_weights).expanduser()
     if not path.is_file():
         raise BadInput(f"there are no backbone weights at {path}; leave backbone_weights empty to start anew")
-    state = torch.load(path, map_location="cpu", weights_only=True)
     net = getattr(torchvision.models, hyper.backbone)(norm_layer=FrozenBatchNorm2d)
     try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")})
-    except RuntimeError as error:
+    except (RuntimeError, AttributeError, UnpicklingError) as error:
         raise BadInput(f"{path} holds no weights of torchvision's {hyper.backbone}: {error}") from error
     model.backbone.load_state_dict(nn.Sequential(*list(net.children())[:-2]).state_dict())
 
