@@ -5,6 +5,7 @@ peft opens the one on top of the model that was adapted; transformers and engine
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +52,12 @@ written = model.generate(**given, do_sample=False, max_new_tokens={longest})
 print(processor.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 """
-WHOLE = "\nmodel = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)"
+WHOLE = """
+folder = "."  # where this card lies
+model = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)"""
 ABOVE = """from peft import PeftModel
 
+folder = "."  # where this card lies
 base = Qwen2_5_VLForConditionalGeneration.from_pretrained({base})
 model = PeftModel.from_pretrained(base, folder)"""
 
@@ -76,8 +80,9 @@ def header(model: QwenVl, merged: bool) -> dict[str, Any]:
     """What the hub wants to know of the folder, and under "use" a program that reads a line with it."""
     shape = {**model.shape, **{name: repr(model.shape[name]) for name in ("base", "prompt")}}
     opening = (WHOLE if merged else ABOVE).format(**shape)
+    named = re.fullmatch(r"[\w.-]+/[\w.-]+", model.shape["base"])  # on the hub, not a folder of ours
     return {
-        "base_model": model.shape["base"],
+        **({"base_model": named[0]} if named else {}),
         "library_name": "transformers" if merged else "peft",
         "pipeline_tag": "image-text-to-text",
         "tags": ["ocr", "redpencil"] + ([] if merged else ["lora"]),

@@ -1,0 +1,100 @@
+"""Qwen2.5-VL the whole way: two data sets, two workers, a kill, a judged version, its card, and on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+import tiny_qwen
+from mlflow_server import MlflowServer
+
+from redpencil.blobs import Blobs
+from redpencil.bundle import Manifest, fetch, open_reader
+from redpencil.errors import BadInput, NotFound
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import LedgerEntry, RunState, ServingState
+from training import cycle, model_card
+
+SMALL = {"width": 112, "longest": 12, "lr": 0.01, "batch": 8, "steps": 200, "report_every": 10}
+CYCLE = "import sys; from redpencil.settings import Settings; from training import cycle; {}"
+CYCLE = CYCLE.format("cycle.run(sys.argv[1], Settings())")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_qwen.write(tmp_path_factory.mktemp("hub") / "tiny-qwen")
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Settings:
+    home = tmp_path_factory.mktemp("house")
+    folders = (tiny_qwen.publish(home / "first", 70), tiny_qwen.publish(home / "second", 30, first=60))
+    return tiny_qwen.furnish(home, *folders, mlflow_url=mlflow_server.url, train_workers=2)
+
+
+def kill_in_training(settings: Settings, run: str) -> None:
+    """Run the cycle until it has a checkpoint, and kill all of it."""
+    told = {f"REDPENCIL_{k.upper()}": str(v) for k, v in settings.model_dump().items()}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CYCLE, run], env=os.environ | told, start_new_session=True
+    )
+    with Store.open(settings.database) as store:
+        while store.runs.get(run).progress.get("epoch", 0) < 3 and process.poll() is None:
+            time.sleep(0.1)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def done(house: Settings, base: Path) -> str:
+    """A run of two workers that was killed, run again to its end."""
+    run = tiny_qwen.queue(house, base=str(base), **SMALL)
+    kill_in_training(house, run)
+    ended = cycle.run(run, house)
+    assert (ended.state, ended.version) == (RunState.SUCCEEDED, "1")
+    return run
+
+
+def test_two_data_sets_become_a_judged_version_that_reads_and_goes_on(
+    house: Settings, done: str, tmp_path: Path
+) -> None:
+    with Store.open(house.database) as store:
+        version, verdict = store.versions.get(house.model, "1"), store.versions.verdict(house.model, "1")
+        assert verdict is not None
+        assert verdict.scores["holdout"]["cer"]["fp32"] < 0.2
+        members = store.snapshots.get(version.snapshot).members
+        assert len(members) == len({m.image for m in members}) == 90, "ten images are in both sets"
+        entry = LedgerEntry("led_1", time.time(), "test", "adopt", house.model, None, "1", "the first")
+        store.serving.change(ServingState(house.model, 1, champion="1"), entry)
+    folder = fetch(version.bundle, Blobs.open(house.blobs), tmp_path / "bundles")
+    assert set(Manifest.load(folder).decoders) == set(Manifest.load(folder).graphs)
+    pages = [cv2.imread(str(house.home / "first" / f"{n:04}.png")) for n in range(8)]
+    said = [open_reader(folder).read(page).text for page in pages]
+    assert sum(a == b for a, b in zip(said, 2 * tiny_qwen.WORDS[:4], strict=True)) >= 6
+
+    again = cycle.run(tiny_qwen.queue(house, **SMALL | {"steps": 10, "lr": 1e-4}), house)
+    with Store.open(house.database) as store:
+        assert store.versions.get(house.model, again.version).parent == "1"
+
+
+def test_the_card_tells_what_is_on_record(house: Settings, done: str, tmp_path: Path) -> None:
+    folder = model_card.publish(f"{house.model}/1", tmp_path / "hub", house)
+    told = (folder / "README.md").read_text("utf-8")
+    assert told.startswith('---\nlibrary_name: "peft"')
+    assert f"run `{done}`" in told
+    assert "first (" in told
+    assert "second (30)" in told or "second (" in told
+    assert "| `rank` | 32 |" in told
+    assert "| 200 | " in told
+    assert "The gate says **" in told
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= set(os.listdir(folder))
+    with pytest.raises(BadInput, match="not empty"):
+        model_card.publish(f"{house.model}/1", folder, house)
+    with pytest.raises(NotFound):
+        model_card.publish("run_unknown", tmp_path / "none", house)

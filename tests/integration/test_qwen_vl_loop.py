@@ -1,0 +1,97 @@
+"""Qwen2.5-VL in the loop: a killed run goes on exactly, and the checkpoint of the best CER is kept."""
+
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny_qwen
+
+from redpencil.errors import NotFound
+from redpencil.settings import Settings
+from redpencil.store import Store
+from training import cycle, half, model_card, workers
+from training.freeze import freeze
+from training.job import Ended, Job, load
+
+SMALL = {"width": 112, "longest": 12, "lr": 0.01, "batch": 8, "steps": 200, "report_every": 10}
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_qwen.write(tmp_path_factory.mktemp("hub") / "tiny-qwen")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("home")
+    folders = (tiny_qwen.publish(home / "first", 70), tiny_qwen.publish(home / "second", 30, first=60))
+    settings = tiny_qwen.furnish(home, *folders)
+    with workers.cluster(settings):
+        yield settings
+
+
+def job(settings: Settings, base: Path, **params: Any) -> Job:
+    run = tiny_qwen.queue(settings, base=str(base), **SMALL | params)
+    with Store.open(settings.database) as store:
+        made = freeze(store, store.runs.get(run), settings)
+        store.runs.update(run, state="failed")  # one at a time may be running
+        return made
+
+
+def numbers(ended: Ended) -> list[dict[str, Any]]:
+    """What must be equal: everything but the clock."""
+    assert ended.how == "done", ended.why
+    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
+
+
+def kill_worker(made: Job) -> None:
+    """Wait for a checkpoint and kill the process that trains."""
+    kept = Path(made.settings.storage, made.run.id)
+    while not list(kept.glob("checkpoint_*")):
+        time.sleep(0.02)
+    time.sleep(0.2)
+    for process in psutil.Process().children(recursive=True):
+        if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
+            process.kill()
+
+
+def test_a_killed_run_goes_on_exactly_and_the_best_cer_decides(settings: Settings, base: Path) -> None:
+    """Adapters, optimiser, schedule, order of the lines, augmentation, dropout: as if nothing had been."""
+    whole, killed = (job(settings, base) for _ in range(2))
+    wanted = workers.fit(whole)
+    assert wanted.counts["learn"] > 50
+    assert [r["epoch"] for r in wanted.history] == list(range(21))
+    best = min(r["val_cer"] for r in wanted.history[1:])
+    assert load(whole.folder / workers.BEST)["history"][-1]["val_cer"] == wanted.best["val_cer"] == best < 0.2
+
+    killer = threading.Thread(target=kill_worker, args=(killed,))
+    killer.start()
+    found = workers.fit(killed)
+    killer.join()
+    clock = [r["at"] for r in found.history]
+    assert max(b - a for a, b in pairwise(clock)) > 2, "it was not interrupted"
+    for one, other in zip(numbers(wanted), numbers(found), strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_a_run_that_could_become_no_version_still_gives_its_best_checkpoint(
+    settings: Settings, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = job(settings, base, steps=20)
+    ended = workers.fit(made)
+    cycle.write(made.folder / "ended.json", json.dumps(asdict(ended)))
+    monkeypatch.setattr(half, "LARGEST", 100_000)
+    folder = model_card.publish(made.run.id, tmp_path / "hub", settings, merged=True)
+    assert "model.safetensors" in os.listdir(folder)
+    assert "| 20 | " in (folder / "README.md").read_text("utf-8")
+    (made.folder / workers.BEST).unlink()
+    with pytest.raises(NotFound, match="neither a version nor a checkpoint"):
+        model_card.publish(made.run.id, tmp_path / "again", settings)
