@@ -104,6 +104,7 @@ def measure_reads(store: Store) -> None:
     show("predictions.list, 50", lambda: store.predictions.list(model="ocr"))
     show("predictions.uncorrected, 20 least confident", lambda: store.predictions.uncorrected("ocr", 20))
     show("predictions.uncorrected, 20 at random", lambda: store.predictions.uncorrected("ocr", 20, "random"))
+    show("predictions.useful, 10", lambda: store.predictions.useful("ocr", 10))
     show("predictions.uncorrected_count", lambda: store.predictions.uncorrected_count("ocr"))
     show("corrections.list, 50 with states", lambda: store.corrections.list())
     show("corrections.list, 50 deployed", lambda: store.corrections.list(state=CorrectionState.DEPLOYED))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import exp, isfinite, log, log1p, sqrt
 from statistics import fmean, median
 
@@ -25,8 +25,9 @@ BOUND = 0.5
 # Chosen on one half of the documents of six sets (benchmarks/suspects.py reports the other half).
 WORDS = 0.3  # nats of spelling per nat of the picture
 USUAL, SHARPNESS, NEUTRAL = 4.0, 5.0, 1.0
-MISFIT, MOST = 0.4, 3.0
+MISFIT, MOST = 0.4, 4.0
 SHRINK_LINES, SHRINK_AUTHOR = 10, 20
+CLUELESS = 0.4  # median misfit, from which a reader knows too little to speak for a text
 SURELY = 0.9  # quantile above which a line says nothing about what is usual
 NO_ROOM = 1e4  # nats of a text that is too long for the picture
 
@@ -80,6 +81,7 @@ def weigh(seen: Sequence[Seen], settled: Mapping[str, tuple[int, int]] | None = 
     """The suspicion of each, in order. `settled`: how many doubts about an author were wrong and right."""
     if not seen:
         return []
+    seen = _by_those_who_can_read(seen)
     spelling = Spelling(s.text for s in seen)
     cases = [_case(s, spelling) for s in seen]
     slips = _usual([c.slip for c in cases], seen)
@@ -87,8 +89,18 @@ def weigh(seen: Sequence[Seen], settled: Mapping[str, tuple[int, int]] | None = 
     odds = [SHARPNESS * (_against(*of) - NEUTRAL) for of in zip(cases, slips, misfits, strict=True)]
     trust = _trust(seen, [_share(o) for o in odds], settled or {})
     return [
-        Suspicion(s.correction, round(_share(o + t), 4), _why(s, case))
+        Suspicion(s.correction, round(_share(o + t), 6), _why(s, case))
         for s, case, o, t in zip(seen, cases, odds, trust, strict=True)
+    ]
+
+
+def _by_those_who_can_read(seen: Sequence[Seen]) -> list[Seen]:
+    """Without the opinions of a reader to whom most texts are as good as any, where another knows more."""
+    readers = range(max(len(s.opinions) for s in seen))
+    clueless = [median(_misfit(s.opinions[r]) for s in seen if len(s.opinions) > r) for r in readers]
+    bar = max(CLUELESS, min(clueless))
+    return [
+        replace(s, opinions=[o for o, m in zip(s.opinions, clueless, strict=False) if m <= bar]) for s in seen
     ]
 
 

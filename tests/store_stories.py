@@ -845,14 +845,13 @@ def test_a_version_did_not_learn_from_what_its_run_left_out(store: Store) -> Non
     assert [v.version for v in store.versions.learned_from(said[0].id)] == ["3"]
 
 
-def test_what_was_said_of_a_place_before_is_known_where_it_differs(store: Store) -> None:
+def test_all_that_was_said_of_a_place_is_known(store: Store) -> None:
     picture, _ = stored(store)
-    place, other = {"polygon": box(5)}, {"polygon": box(50)}
-    older = [correction(picture, text, **place) for text in ("one", "two", "one")]
-    same = [correction(picture, "same", **other) for _ in range(2)]
-    store.corrections.add_many([*older, correction(picture, "two", **place), *same])
-    live = {c.text: c.id for c in store.corrections.live(Task.OCR)}
-    assert store.corrections.earlier(Task.OCR) == {live["two"]: ("one",)}
+    here = [correction(picture, text, polygon=box(5)) for text in ("one", "two", "three")]
+    there = correction(picture, "four", polygon=box(50))
+    store.corrections.add_many([*here, there])
+    store.corrections.revoke(here[1].id, "ann", "a slip")
+    assert store.corrections.history(Task.OCR) == {here[2].id: [here[0], here[2]], there.id: [there]}
 
 
 # --- many at once

@@ -16,6 +16,7 @@ from redpencil.store import Store
 from redpencil.suspects import BOUND, weigh
 from redpencil.types import Doubt, Member, Split, Task
 from training import data, recipe, workers
+from training.data import Line
 from training.doubt import Statement, see
 from training.job import Job
 from training.learner import Learner
@@ -84,8 +85,12 @@ def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:
 
 
 def _statements(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Statement]:
-    lines = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
-    task = job.snapshot.task
-    earlier = store.corrections.earlier(task)
-    authors = {c.id: c.author for c in store.corrections.live(task)}
-    return [Statement(x, authors.get(x.key, ""), earlier.get(x.key, ())) for x in lines]
+    history = store.corrections.history(job.snapshot.task)
+
+    def stated(line: Line) -> Statement:
+        said = history.get(line.key, [])
+        before = tuple(dict.fromkeys(c.text for c in said if c.text != line.text))
+        return Statement(line, said[-1].author if said else "", before)
+
+    cut = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
+    return [stated(line) for line in cut]

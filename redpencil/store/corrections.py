@@ -101,16 +101,12 @@ class Corrections:
         latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
         return sorted(latest.values(), key=lambda c: c.id)
 
-    def earlier(self, task: Task) -> dict[str, tuple[str, ...]]:
-        """What else was stated of the place of a live correction before it; only where it differs."""
+    def history(self, task: Task) -> dict[str, builtins.list[Correction]]:
+        """By the latest correction of each place all that was said of it, oldest first; none revoked."""
         said: dict[Any, builtins.list[Correction]] = {}
         for c in self._live_where(_corrections.c.task == task.value):
             said.setdefault(place(c), []).append(c)
-        others = {all[-1].id: dict.fromkeys(c.text for c in all[:-1]) for all in said.values()}
-        texts = {all[-1].id: all[-1].text for all in said.values()}
-        return {
-            id: kept for id, found in others.items() if (kept := tuple(t for t in found if t != texts[id]))
-        }
+        return {all[-1].id: all for all in said.values()}
 
     def count_since(self, task: Task, ts: float) -> int:
         """How many corrections, not revoked since, were made after a time."""

@@ -18,7 +18,7 @@ from training.freeze import freeze
 from training.job import Job
 from training.quarantine import quarantine
 
-LINES = 80
+LINES = 120
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,8 @@ def a_run(settings: Settings, store: Store, **params: object) -> Job:
 
 def spoil(store: Store, count: int = 2, start: int = 0) -> set[str]:
     """A line more of each of the first pages, with the text of another page; their ids."""
-    train = [c for c in store.corrections.live(Task.OCR) if side_of(c.group) is Split.TRAIN]
+    live = sorted(store.corrections.live(Task.OCR), key=lambda c: c.group)
+    train = [c for c in live if side_of(c.group) is Split.TRAIN]
     made = [
         replace(c, id=new_id("corr"), polygon=c.polygon[:2] + tuple((x, y - 1) for x, y in c.polygon[2:]))
         for c in train[start : start + count]
