@@ -14,7 +14,7 @@ from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.store import Store
 from redpencil.suspects import BOUND, weigh
-from redpencil.types import Doubt, Member, Split, Task
+from redpencil.types import Correction, Doubt, Member, Split, Task
 from training import data, recipe, workers
 from training.data import Line
 from training.doubt import Statement, see
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MOST = 5
 """At most one in so many corrections is left out: where more look wrong, it is the readers who are."""
+AT_ONCE = 2000
+"""The newest that a run looks at; what it does not get to it learns from, and the next run looks."""
 
 
 def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
@@ -47,11 +49,16 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
 
 
 def waiting(job: Job, store: Store) -> list[Member]:
-    """In reading order what the run would learn from and neither a run nor a person has settled."""
+    """In reading order what waits for a person, and the newest that no run has looked at."""
     latest, confirmed = store.doubts.latest(), store.doubts.confirmed()
-    settled = confirmed | {id for id, doubt in latest.items() if not doubt.left_out}
-    open = [m for m in job.snapshot.side(Split.TRAIN) if m.correction not in settled]
-    return sorted(open, key=lambda m: (m.group, m.image, m.page, min(y for _, y in m.polygon), m.polygon))
+    open = [m for m in job.snapshot.side(Split.TRAIN) if m.correction not in confirmed]
+    held = [m for m in open if m.correction in latest and latest[m.correction].left_out]
+    fresh = [m for m in open if m.correction not in latest][-AT_ONCE:]
+    return sorted([*held, *fresh], key=_reading_order)
+
+
+def _reading_order(m: Member) -> tuple[object, ...]:
+    return m.group, m.image, m.page, min(y for _, y in m.polygon), m.polygon
 
 
 def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Doubt]:
@@ -60,15 +67,17 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         return []
     torch.set_num_threads(workers.threads(job.settings))
     folder = fetch(job.parent, blobs, job.settings.home / "bundles")
-    said = _statements(job, store, blobs, open)
-    spoken = [text for s in said for text in (s.line.text, *s.earlier)]
-    family = recipe.find(job.run.recipe)
+    family, history = recipe.find(job.run.recipe), store.corrections.history(job.snapshot.task)
+    stated = [(m, history.get(m.correction, [])) for m in open]
+    spoken = {text for m, before in stated for text in (m.text, *(c.text for c in before))}
 
     def build() -> Learner:
         return family.build(folder, spoken, job.hyper)
 
     if not isinstance(build(), LineModel):
         return []
+    cut = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
+    said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
     seen = see(cast(Callable[[], LineModel], build), said, job.hyper)
     found = sorted(weigh(seen, store.doubts.settled(job.snapshot.task)), key=lambda s: -s.score)
     most, now = len(job.snapshot.side(Split.TRAIN)) // MOST, time.time()
@@ -84,13 +93,7 @@ def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:
     return [replace(latest[m.correction], run=job.run.id, at=now) for m in open if m.correction in latest]
 
 
-def _statements(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Statement]:
-    history = store.corrections.history(job.snapshot.task)
-
-    def stated(line: Line) -> Statement:
-        said = history.get(line.key, [])
-        before = tuple(dict.fromkeys(c.text for c in said if c.text != line.text))
-        return Statement(line, said[-1].author if said else "", before)
-
-    cut = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
-    return [stated(line) for line in cut]
+def _statement(line: Line, said: Sequence[Correction]) -> Statement:
+    """A line with its author and the other texts that were stated of its place."""
+    before = tuple(dict.fromkeys(c.text for c in said if c.text != line.text))
+    return Statement(line, said[-1].author if said else "", before)
