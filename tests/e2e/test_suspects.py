@@ -1,0 +1,84 @@
+"""A person at the console decides about corrections in doubt; the services stand alone, nothing trains."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import store_parts
+import uvicorn
+from browser import ENTER, Browser
+from service_house import World
+
+from redpencil.types import Correction, Doubt
+from services.app import assemble
+
+HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.store.close()
+
+
+@pytest.fixture
+def doubted(world: World) -> list[Correction]:
+    """Three corrections that a run left out, the most suspect first."""
+    made = []
+    for word in ("one", "two", "six"):
+        answer = world.prediction(word)
+        image = world.store.images.get(answer.image)
+        made.append(store_parts.about(answer, image, text=HOSTILE, author="bob"))
+    world.store.corrections.add_many(made)
+    run = store_parts.run()
+    world.store.runs.add(run)
+    world.store.doubts.add_many(
+        [Doubt(run.id, c.id, time.time(), 0.9 - n / 10, True, f"why {n}") for n, c in enumerate(made)]
+    )
+    return made
+
+
+@pytest.fixture
+def address(world: World) -> Iterator[str]:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = uvicorn.Server(
+        uvicorn.Config(assemble(world.house, watching=False), port=port, log_level="error")
+    )
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join(20)
+
+
+def test_each_is_confirmed_corrected_or_taken_back(
+    world: World, doubted: list[Correction], address: str
+) -> None:
+    right, wrong, back = doubted
+    with Browser() as browser:
+        browser.open(f"{address}/#/review")
+        browser.click("a[href='#/review/suspects']")
+        browser.find(".crop[src]")
+        assert browser.text(".doubt") == "why 0"
+        browser.press(ENTER)
+        browser.until(lambda: browser.text(".doubt") == "why 1", 10, "the second")
+        browser.run("document.querySelector('#type').value = 'two'")
+        browser.press(ENTER)
+        browser.until(lambda: browser.text(".doubt") == "why 2", 10, "the third")
+        browser.run(
+            "[...document.querySelectorAll('button')].find((b) => b.textContent === 'Take it back').click()"
+        )
+        browser.click("#ask-yes")
+        browser.until(lambda: "No correction is in doubt" in browser.text("main"), 10, "the end")
+        assert browser.run("return document.title") == "Redpencil"
+        assert browser.errors() == []
+    assert world.store.doubts.confirmation(right.id)["who"] == "console"
+    assert world.store.corrections.revocation(back.id)["why"] == "wrong"
+    kept = {c.prediction: c for c in world.store.corrections.live(wrong.task)}
+    assert (kept[wrong.prediction].text, kept[wrong.prediction].kind.value) == ("two", "correct")
