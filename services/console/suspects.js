@@ -29,7 +29,7 @@ export async function show(main) {
   async function fill() {
     const found = await get("/v1/review/suspects?limit=100");
     queue = found.items.filter((item) => !seen.has(item.id));
-    left.textContent = `${found.left_out} corrections are left out of training.`;
+    left.textContent = `Left out of training: ${found.left_out}.`;
   }
 
   async function takeBack(item) {
