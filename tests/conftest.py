@@ -1,8 +1,12 @@
-"""Tests are marked by the folder they lie in: unit, integration or e2e."""
+"""Tests are marked by the folder they lie in: unit, integration or e2e; none depends on the machine's speed."""
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("redpencil", deadline=None)  # how busy a machine is proves nothing
+hypothesis.settings.load_profile("redpencil")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
