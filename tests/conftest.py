@@ -1,4 +1,4 @@
-"""Tests are marked by the folder they lie in: unit, integration or e2e; none depends on the machine's speed."""
+"""Marked by the folder they lie in: unit, integration or e2e. No test depends on the speed of the machine."""
 
 from pathlib import Path
 
