@@ -53,11 +53,12 @@ def numbers(ended: Ended) -> list[dict[str, Any]]:
 
 
 def kill_worker(made: Job) -> None:
-    """Wait for a checkpoint and kill the process that trains."""
+    """Kill the process that trains at its third checkpoint: the first is then surely known to Ray."""
     kept = Path(made.settings.storage, made.run.id)
-    while not list(kept.glob("checkpoint_*")):
-        time.sleep(0.02)
-    time.sleep(0.2)
+    seen: set[str] = set()
+    while len(seen) < 3:
+        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
+        time.sleep(0.01)
     for process in psutil.Process().children(recursive=True):
         if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
             process.kill()
