@@ -16,6 +16,7 @@ from rich.progress import track
 from redpencil import datasets
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
+from redpencil.types import Task
 from services import show
 from services.cli_options import AsJson, in_words
 from services.client import Client
@@ -59,7 +60,8 @@ def dataset(
 def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iterator[bytes]:
     for number, text in enumerate(sample.texts, 1):
         line = {"image": image, "task": found.task.value, "text": text, "kind": "blind"}
-        yield jsonlib.dumps(line | {"author": f"reference {number}"}, ensure_ascii=False).encode()
+        author = found.name if found.task is Task.OCR else f"reference {number}"
+        yield jsonlib.dumps(line | {"author": author}, ensure_ascii=False).encode()
 
 
 def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from training.data import Line
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
 from training.recipe import Hyper
+from training.schedule import score
 from training.torch_decoder import TorchDecoder
 
 IGNORED = -100
@@ -88,7 +90,7 @@ class Images:
         image = scaled_for(self.pixels[place], self.model.preprocessing)
         if not (turn and self.hyper.augment):
             return image
-        seed = [self.hyper.seed, turn, *place.encode()[-8:]]
+        seed = [self.hyper.seed, turn, crc32(place.encode())]
         return self.model.augment(image, np.random.default_rng(seed), self.hyper.augment)
 
 
@@ -167,16 +169,16 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
     references, said = [texts for _, texts, _ in found], [s for _, _, s in found]
     nearest = [(min(texts, key=lambda t: distance(t, s)), s) for _, texts, s in found]
     scores = caption_scores(references, said)
-    errors = cer(nearest)
+    errors, loss = cer(nearest), sum(loss for loss, _, _ in found) / len(found)
     return TextMarks(
-        loss=sum(loss for loss, _, _ in found) / len(found),
+        loss=loss,
         cer=errors,
         wer=wer(nearest),
         exact=exact(nearest),
         bleu4=scores.bleu4,
         rouge_l=scores.rouge_l,
         cider_d=scores.cider_d,
-        score=-scores.cider_d if best_by == "cider_d" else errors,
+        score=score(loss, -scores.cider_d if best_by == "cider_d" else errors),
     )
 
 
