@@ -20,7 +20,7 @@ from training.data import Line
 from training.doubt import Statement, see
 from training.job import Job
 from training.learner import Learner
-from training.recipe import LineModel
+from training.recipe import YES_NO, LineModel
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
     Only corrections are looked at that no run has seen yet, and those that wait for a person: the
     work grows with what is new. `params` of the run with doubt=false: it learns from everything.
     """
-    if job.snapshot.task is not Task.OCR or job.run.params.get("doubt", True) is False:
+    wanted = YES_NO.get(str(job.run.params.get("doubt", True)).lower(), True)
+    if job.snapshot.task is not Task.OCR or not wanted:
         return job
     doubts = store.doubts.of_run(job.run.id)
     if not doubts and (open := waiting(job, store)):

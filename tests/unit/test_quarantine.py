@@ -102,9 +102,10 @@ def test_a_family_that_cannot_judge_leaves_out_what_was_left_out_before(
     ]
 
 
-def test_a_person_may_have_everything_learned(settings: Settings, store: Store) -> None:
+@pytest.mark.parametrize("said", [False, "false", "no"])
+def test_a_person_may_have_everything_learned(settings: Settings, store: Store, said: bool | str) -> None:
     spoil(store)
-    job = a_run(settings, store, doubt=False)
+    job = a_run(settings, store, doubt=said)
     assert (job.left_out, store.doubts.of_run(job.run.id)) == (frozenset(), [])
 
 
