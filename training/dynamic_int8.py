@@ -105,21 +105,23 @@ class Graph:
 
     def _looked_up(self, node: NodeProto, rows: str) -> Iterator[NodeProto]:
         (out,), ids = node.output, node.input[1]
+        row, scale, each, wide = (f"{out}.row_{part}" for part in ("int8", "scale", "each", "wide"))
         self.made["minus_one"] = numpy_helper.from_array(np.array([-1]), "minus_one")
-        yield helper.make_node("Gather", [f"{rows}.int8", ids], [f"{out}.int8"], axis=0)
-        yield helper.make_node("Gather", [f"{rows}.scale", ids], [f"{out}.scale"], axis=0)
-        yield helper.make_node("Unsqueeze", [f"{out}.scale", "minus_one"], [f"{out}.each"])
-        yield helper.make_node("Cast", [f"{out}.int8"], [f"{out}.whole"], to=TensorProto.FLOAT)
-        yield helper.make_node("Mul", [f"{out}.whole", f"{out}.each"], [out])
+        yield helper.make_node("Gather", [f"{rows}.int8", ids], [row], axis=0)
+        yield helper.make_node("Gather", [f"{rows}.scale", ids], [scale], axis=0)
+        yield helper.make_node("Unsqueeze", [scale, "minus_one"], [each])
+        yield helper.make_node("Cast", [row], [wide], to=TensorProto.FLOAT)
+        yield helper.make_node("Mul", [wide, each], [out])
 
     def _multiplied(self, node: NodeProto, rows: str) -> Iterator[NodeProto]:
         given, out = node.input[0], node.output[0]
-        ours = [f"{given}.{part}" for part in ("int8", "scale", "zero")]
+        whole, scale, zero = (f"{given}.given_{part}" for part in ("int8", "scale", "zero"))
         if given not in self.given:
             self.given.add(given)
-            yield helper.make_node("DynamicQuantizeLinear", [given], ours)
-        yield helper.make_node("Transpose", [f"{rows}.int8"], [f"{out}.int8"], perm=[1, 0])
-        wanted = [ours[0], f"{out}.int8", ours[1], f"{rows}.scale", ours[2], "", *node.input[2:]]
+            yield helper.make_node("DynamicQuantizeLinear", [given], [whole, scale, zero])
+        turned = f"{out}.columns"
+        yield helper.make_node("Transpose", [f"{rows}.int8"], [turned], perm=[1, 0])
+        wanted = [whole, turned, scale, f"{rows}.scale", zero, "", *node.input[2:]]
         kind = "MatMulIntegerToFloat"
         yield helper.make_node(kind, wanted, [out], name=node.name, domain=CUSTOM)
 

@@ -25,8 +25,18 @@ class Half(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), self.bias)
 
 
-def fit(model: nn.Module, what: str) -> None:
-    """Halve the matrices of a model that one file could not hold; BadInput where even that is too large."""
+def check(model: nn.Module, what: str) -> None:
+    """BadInput where no file could hold a model, not even in half precision."""
+    least = sum(p.numel() * (2 if p.ndim == 2 else p.element_size()) for p in model.parameters())
+    if least > LARGEST:
+        raise BadInput(
+            f"the {what} takes {least / 1e9:.1f} GB in half precision, and an ONNX file holds "
+            f"{LARGEST / 1e9:.1f} at most; take a smaller one (Qwen3-0.6B fits, Qwen3-1.7B does not)"
+        )
+
+
+def fit(model: nn.Module) -> None:
+    """Halve the matrices of a model that one file could not hold."""
     if size(model) <= LARGEST:
         return
     for name, layer in list(model.named_modules()):
@@ -34,11 +44,6 @@ def fit(model: nn.Module, what: str) -> None:
             model.set_submodule(name, Half(layer))
         elif isinstance(layer, nn.Embedding):
             layer.requires_grad_(False).half()
-    if size(model) > LARGEST:
-        raise BadInput(
-            f"the {what} takes {size(model) / 1e9:.1f} GB in half precision, and an ONNX file holds "
-            f"{LARGEST / 1e9:.1f} at most; take a smaller one (Qwen3-0.6B fits, Qwen3-1.7B does not)"
-        )
 
 
 def size(model: nn.Module) -> int:

@@ -101,6 +101,8 @@ class ClipPrefix(ImageToText):
         self.alphabet = (hashlib.sha256(parts.tokenizer.to_str().encode()).hexdigest(),)
         self.vision = parts.vision.requires_grad_(False).eval()
         self.language = parts.language.requires_grad_(False)
+        half.check(self.vision, "vision model")
+        half.check(self.language, "language model")
         self.past_shapes = self.language.past_shapes
         self.adapter = adapter(self.vision.config.hidden_size, self.language, hyper)
         configs = {n: causal_lm.plain(getattr(self, n).config) for n in ("vision", "language")}
@@ -141,11 +143,11 @@ class ClipPrefix(ImageToText):
 
     def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
         """What is too large for a file is kept in half precision, from here on."""
-        half.fit(self.vision, "vision model")
+        half.fit(self.vision)
         if half.size(self.language) > half.LARGEST:
             settle(self.language)
             self.shape |= {"lora_r": 0}
-            half.fit(self.language, "language model")
+            half.fit(self.language)
         return super().to_bundle(folder, lines, lineage)
 
     def parameter_groups(self, hyper: Hyper) -> list[dict[str, Any]]:
