@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import re
 import tempfile
 import time
 from pathlib import Path
@@ -58,6 +59,7 @@ def measure(stack: Stack, corrected: list[Line], unseen: list[Line]) -> dict[str
     return {
         "corrections": len(corrected),
         "seconds_to_judged": round(seconds),
+        "phases_s": phases(stack.settings.home / "logs" / f"{run['id']}.log"),
         "outcome": verdict["outcome"],
         "precision": verdict["precision"],
         "reasons": verdict["reasons"],
@@ -65,6 +67,11 @@ def measure(stack: Stack, corrected: list[Line], unseen: list[Line]) -> dict[str
         "unseen_cer_before": round(error(api, unseen, "1"), 4),
         "unseen_cer_after": round(error(api, unseen, version), 4),
     }
+
+
+def phases(log: Path) -> dict[str, float]:
+    """The seconds of each step, as the run's own log tells them."""
+    return {name: float(took) for name, took in re.findall(r"(\w+): ([\d.]+) s$", log.read_text(), re.M)}
 
 
 def error(api: Client, lines: list[Line], version: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import cos, inf, isinf, pi
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 from redpencil import vocab
 from redpencil.decode import ctc_greedy
 from redpencil.suspects import Opinion, Seen
+from training import side_by_side
 from training.data import Batch, Line, batched
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
@@ -42,21 +44,23 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
     """What readers make of statements that are given in reading order.
 
     `build` gives the parent, able to spell every text. Two readers go on from it, each with one
-    half of the lines, and judge the other half; the parent judges all.
+    half of the lines, and judge the other half; the parent judges all. The two learn side by side,
+    each on its own processors: cores gain little by sharing one reader's small matrices.
     """
     room = Room(build, said)
     opinions = [[opinion] for opinion in room.opinions(room.parent, range(len(said)))]
     if len(said) >= FEWEST:
         half = np.random.default_rng(hyper.seed).permutation(len(said)) % 2
-        for side in (0, 1):
-            judged = np.flatnonzero(half == side).tolist()
-            reader = room.taught(np.flatnonzero(half != side).tolist(), hyper)
-            for i, opinion in zip(judged, room.opinions(reader, judged), strict=True):
-                opinions[i].append(opinion)
+        sides = [np.flatnonzero(half == side).tolist() for side in (0, 1)]
+        own = max(1, torch.get_num_threads() // 2)
+        with side_by_side.threads(2, own) as both:
+            found = list(both.map(lambda one: room.crossed(*one, hyper), (sides, sides[::-1])))
+        for i, opinion in chain.from_iterable(found):
+            opinions[i].append(opinion)
     lines = [s.line for s in said]
     return [
-        Seen(line.key, s.author, line.group, line.text, found)
-        for s, line, found in zip(said, lines, opinions, strict=True)
+        Seen(line.key, s.author, line.group, line.text, of_it)
+        for s, line, of_it in zip(said, lines, opinions, strict=True)
     ]
 
 
@@ -73,6 +77,10 @@ class Room:
         self.by_length = np.argsort([len(t) for t in self.texts], kind="stable")
         self.rank = np.argsort(self.by_length)
 
+    def crossed(self, learn: Sequence[int], judge: Sequence[int], hyper: Hyper) -> list[tuple[int, Opinion]]:
+        """What a reader that learned from some of the lines makes of others."""
+        return list(zip(judge, self.opinions(self.taught(learn, hyper), judge), strict=True))
+
     def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
         """The parent after a short training on some of the lines."""
         torch.manual_seed(hyper.seed)
@@ -80,7 +88,7 @@ class Room:
         model.begin([self.texts[i] for i in chosen])
         steps = max(STEPS, round(PASSES * len(chosen) / hyper.batch))
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=0.0)
+        optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=0.0, fused=True)
         model.train()
         for step, batch in zip(range(steps), self._batches(model, chosen, hyper), strict=False):
             for group in optimiser.param_groups:

@@ -56,6 +56,9 @@ class Learner(nn.Module, ABC):
     preprocessing: Preprocessing
     alphabet: tuple[str, ...]
     """What the answers are spelled with: a checkpoint fits a model of the same one only."""
+    by_line = False
+    """Whether the cores of one worker learn faster with some lines of a batch each: see
+    `training.side_by_side`. Its forward must be safe in several threads, and draw nothing at random."""
 
     @abstractmethod
     def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> Lessons:

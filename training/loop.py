@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 import ray.train
 import ray.train.torch
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
@@ -23,6 +23,7 @@ from training.device import autocast, spread
 from training.job import Cancelled, Ended, Job, Lines, learned, load, restore
 from training.learner import Batch, Learner, Marks
 from training.schedule import Patience, rate
+from training.side_by_side import SideBySide
 
 STATE = "state.pt"
 """The one file of a checkpoint."""
@@ -68,6 +69,8 @@ class Loop:
         self.trained = [p for group in groups for p in group["params"]]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.hyper.weight_decay, fused=True)
         self.forward = spread(self.model, self.device, self.world)
+        alone = self.world == 1 and self.device.type == "cpu"
+        self.side_by_side = SideBySide(self.trained) if alone and model.by_line else None
         self.patience = Patience(self.hyper.patience)
         self.history: list[dict[str, Any]] = []
         self.epoch = self.first_step = 0
@@ -127,16 +130,22 @@ class Loop:
             self.stop = self.watcher.step(self._progress(step + 1, loss))
         return loss
 
-    def _backward(self, batch: Batch, last: bool) -> float:
+    def _backward(self, batch: Any, last: bool) -> float:
         """Add one batch's gradient; workers exchange theirs at the last batch of a step."""
         batch = batch.to(self.device)
+        if self.side_by_side:
+            return self.side_by_side.backward(batch, self._loss)
         alone = isinstance(self.forward, DistributedDataParallel) and not last
         with self.forward.no_sync() if alone else nullcontext():
-            with autocast(self.device, self.hyper):
-                answer = self.forward(*batch.inputs)
-            loss = self.lessons.loss(answer, batch) / self.hyper.accumulate
+            loss = self._loss(batch)
             loss.backward()
         return float(loss.detach())
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """A batch's part of a step's loss."""
+        with autocast(self.device, self.hyper):
+            answer = self.forward(*batch.inputs)
+        return self.lessons.loss(answer, batch) / self.hyper.accumulate
 
     def _agree(self, loss: float) -> float:
         """The mean loss of all workers; raises Cancelled on all of them where the first was asked to."""

@@ -19,14 +19,15 @@ AUTOGROUP = Path("/proc/self/autogroup")
 
 
 def yield_to_others() -> str:
-    """Put this thread, its session, and all that it starts from now on, behind all others.
+    """Put this thread, and all that it starts from now on, behind all others.
 
     Linux's SCHED_IDLE policy gives way to serving within a millisecond; where there is none, the
-    lowest niceness has to do. There is no way back. Call it before torch is imported, and again in
-    processes that may be sessions of their own. Returns what was set.
+    lowest niceness has to do. A session that this process leads, as the scheduler starts it, goes
+    behind other sessions too; one that others share, such as a terminal's, is left alone. There is
+    no way back. Call it before torch is imported. Returns what was set.
     """
     os.environ.update(CALM)
-    if AUTOGROUP.exists():
+    if AUTOGROUP.exists() and os.getsid(0) == os.getpid():
         try:
             AUTOGROUP.write_text("19")
         except OSError as error:

@@ -21,7 +21,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from training.device import memory
 from training.job import Ended, Job
-from training.priority import CALM, current, yield_to_others
+from training.priority import CALM, current
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +147,6 @@ def work(config: dict[str, Any]) -> Ended:
     from training.loop import Loop
     from training.track import Page
 
-    if current() == "idle":
-        yield_to_others()  # as the driver does; a worker may be a session of its own
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))

@@ -12,6 +12,7 @@ from training import data
 from training.data import Line
 from training.recipe import Hyper, LineModel
 from training.schedule import Patience, rate
+from training.side_by_side import SideBySide
 from training.temper import temper, unrehearsed
 
 
@@ -52,19 +53,28 @@ def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[flo
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
     epochs = -(-hyper.total_steps(len(corrected)) // hyper.report_every)
-    losses = []
+    losses, cores = [], SideBySide(trained) if model.by_line else None
+
+    def loss_of(batch: data.Batch) -> torch.Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=hyper.precision == "bf16"):
+            logits, lengths = model(batch.features, batch.widths)
+        targets = (batch.targets, batch.target_lengths)
+        return model.loss(logits, *targets, lengths, hyper.smoothing, batch.rehearsed)
+
     model.train()
     for step, batch in enumerate(b for epoch in range(epochs) for b in batches.epoch(epoch)):
         for group in optimiser.param_groups:
             group["lr"] = hyper.lr * rate(hyper, step, epochs * hyper.report_every, Patience(0))
-        with torch.autocast("cpu", torch.bfloat16, enabled=hyper.precision == "bf16"):
-            logits, lengths = model(batch.features, batch.widths)
-        targets = (batch.targets, batch.target_lengths)
-        loss = model.loss(logits, *targets, lengths, hyper.smoothing, batch.rehearsed)
         optimiser.zero_grad()
-        loss.backward()
+        if cores:
+            losses.append(cores.backward(batch, loss_of))
+        else:
+            loss = loss_of(batch)
+            loss.backward()
+            losses.append(float(loss.detach()))
         torch.nn.utils.clip_grad_norm_(trained, hyper.clip)
         optimiser.step()
-        losses.append(float(loss.detach()))
+    if cores:
+        cores.pool.shutdown()
     model.eval()
     return [float(np.mean(part)) for part in np.split(np.array(losses), epochs)]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,6 +18,10 @@ ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
 ENTER = "\ue007"
 TAB = "\ue004"
+
+
+class Gone(RuntimeError):
+    """What was found is no longer on the page."""
 
 
 class Browser:
@@ -58,13 +63,13 @@ class Browser:
         return str(found[0][ELEMENT])
 
     def text(self, css: str) -> str:
-        return str(self._send("GET", f"{self.session}/element/{self.find(css)}/text"))
+        return str(self._on(css, lambda there: self._send("GET", f"{self.session}{there}/text")))
 
     def click(self, css: str) -> None:
-        self.post(f"/element/{self.find(css)}/click")
+        self._on(css, lambda there: self.post(f"{there}/click"))
 
     def type(self, css: str, keys: str) -> None:
-        self.post(f"/element/{self.find(css)}/value", text=keys)
+        self._on(css, lambda there: self.post(f"{there}/value", text=keys))
 
     def press(self, key: str, shift: bool = False) -> None:
         """One key, to whatever has the focus."""
@@ -94,10 +99,20 @@ class Browser:
     def post(self, path: str, **body: Any) -> Any:
         return self._send("POST", self.session + path, body)
 
+    def _on(self, css: str, act: Callable[[str], Any]) -> Any:
+        """Act on the first match; a page may draw it anew between finding and acting, so twice more."""
+        for _ in range(2):
+            try:
+                return act(f"/element/{self.find(css)}")
+            except Gone:
+                continue
+        return act(f"/element/{self.find(css)}")
+
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         answer = self.http.request(method, path, json=body if method == "POST" else None).json()["value"]
         if isinstance(answer, dict) and "error" in answer:
-            raise RuntimeError(f"{path}: {answer['error']}: {answer['message'].splitlines()[0]}")
+            kind = Gone if answer["error"] == "stale element reference" else RuntimeError
+            raise kind(f"{path}: {answer['error']}: {answer['message'].splitlines()[0]}")
         return answer
 
     def _wait_up(self) -> None:

@@ -34,6 +34,7 @@ class PPOCR(LineModel):
     """The recogniser; stem and blocks are frozen."""
 
     preprocessing = Preprocessing(height=48, channels="bgr", mean=(0.5,) * 3, std=(0.5,) * 3)
+    by_line = True
 
     def __init__(self, alphabet: tuple[str, ...]) -> None:
         super().__init__()
