@@ -23,10 +23,10 @@ from typing import Any
 import torch
 
 from redpencil import datasets
-from redpencil.bundle import open_reader
 from redpencil.caption_metrics import caption_scores
 from redpencil.datasets import Sample
 from redpencil.formats import open_pages
+from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
 from training.data import Line

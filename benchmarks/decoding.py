@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from redpencil.bundle import open_reader
 from redpencil.generate import Decoder, Tensors, TextReader, generate
+from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
 from training.data import Line

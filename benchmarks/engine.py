@@ -23,9 +23,10 @@ import cv2
 import numpy as np
 
 from redpencil.bootstrap import interval
-from redpencil.bundle import LineReader, Manifest
+from redpencil.bundle import Manifest
 from redpencil.metrics import characters, distance
 from redpencil.pixels import Pixels
+from redpencil.reader import LineReader
 
 SETS = ("oldbooks_english", "sroie_receipts", "funsd_forms", "fraktur_archiscribe", "poilus_handwriting")
 UPPER = ("sroie_receipts",)

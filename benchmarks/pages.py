@@ -154,8 +154,8 @@ def score_page(image: Path, read: Sequence[Line], score: Score) -> None:
 
 
 def ours_here(folder: Path | None, threads: int) -> Read:
-    from redpencil.bundle import LineReader, read_parallel
     from redpencil.pixels import crop_line, open_pages
+    from redpencil.reader import LineReader, read_parallel
     from serving.pages import Detector
     from training import base
 

@@ -28,8 +28,8 @@ import cv2
 from benchmarks.load import Requests, Tally, arrive, loop, queue_up, saturate
 from redpencil import bundle
 from redpencil.blobs import Blobs
-from redpencil.bundle import LineReader
 from redpencil.pixels import open_pages
+from redpencil.reader import LineReader
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.trial import served_precision

@@ -13,9 +13,10 @@ from zlib import crc32
 
 from redpencil import caption_metrics, metrics
 from redpencil.blobs import Blobs
-from redpencil.bundle import Reader, fetch, open_reader
+from redpencil.bundle import fetch
 from redpencil.linepack import PackedLine
 from redpencil.pixels import Pixels, crop_line, open_pages
+from redpencil.reader import Reader, open_reader
 from redpencil.slices import LineScore
 from redpencil.store import Store
 from redpencil.store.corrections import place

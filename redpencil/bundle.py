@@ -10,20 +10,13 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
-
-from redpencil.decode import ctc_greedy
-from redpencil.errors import BadInput, Damaged, NotFound, NotReady
-from redpencil.pixels import Pixels, Preprocessing, to_tensor
-from redpencil.types import LineText, Precision
+from redpencil.errors import BadInput, Damaged
+from redpencil.pixels import Preprocessing
+from redpencil.types import Precision
 
 if TYPE_CHECKING:
     from redpencil.blobs import Blobs
@@ -38,7 +31,7 @@ _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
 class Graph:
     """One file of a bundle: an ONNX graph, or a tokenizer.
 
-    What a graph takes and gives depends on the decoder: see `LineReader` and `generate.TextReader`.
+    What a graph takes and gives depends on the decoder: see `reader.LineReader` and `generate.TextReader`.
     """
 
     file: str
@@ -224,128 +217,3 @@ def _is_whole(folder: Path, bundle: str) -> bool:
         return bundle_id(folder) == bundle
     except Damaged:
         return False
-
-
-class Reader(Protocol):
-    """What reads an image with a bundle, whatever its decoder; safe to call from many threads."""
-
-    manifest: Manifest
-    precision: Precision
-    device: str
-
-    def read(self, line: Pixels) -> LineText:
-        """The text of one image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
-
-    def warm(self) -> None:
-        """Be as quick at the first image as at all others."""
-
-
-def open_reader(
-    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
-) -> Reader:
-    """The reader of a bundle, by its decoder."""
-    if Manifest.load(folder).decoder == "ctc":
-        return LineReader(folder, precision, device, threads)
-    from redpencil.generate import TextReader  # here, since what only reads lines needs no tokenizers
-
-    return TextReader(folder, precision, device, threads)
-
-
-def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:
-    """The precision asked for, else the bundle's own (on `cuda` FP32: INT8 is made for CPUs)."""
-    chosen = precision or (Precision.FP32 if device == "cuda" else manifest.precision)
-    if chosen not in manifest.graphs:
-        raise NotFound(f"this bundle has no {chosen} graph")
-    return chosen
-
-
-class LineReader:
-    """Reads single lines with one graph of a bundle; safe to call from many threads.
-
-    The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
-    "indices" int64, the best class per step, and "probabilities" float32, its softmax probability.
-    `threads` is what one reading may use. On `cuda` the FP32 graph is the default: the INT8 one
-    is made for CPUs. Where CUDA cannot be had this raises; it never falls back to the CPU.
-    """
-
-    def __init__(
-        self, folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
-    ) -> None:
-        self.manifest = Manifest.load(folder)
-        self.device = device
-        self.precision = precision_for(self.manifest, precision, device)
-        graph = self.manifest.graphs[self.precision]
-        self._session = load_session(folder, graph, device, threads)
-        _check_shape(self._session, folder / graph.file)
-
-    def read(self, line: Pixels) -> LineText:
-        """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
-        indices, probabilities = self.infer(self.tensor(line)[None])
-        return self.text(indices[0], probabilities[0])
-
-    def tensor(self, line: Pixels) -> NDArray[np.float32]:
-        """The line as this bundle's graphs want it, [C, H, W]."""
-        return to_tensor(line, self.manifest.preprocessing)
-
-    def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Run the graph on [B, C, H, W]: the best class per step and its probability, each [B, T]."""
-        indices, probabilities = self._session.run(["indices", "probabilities"], {"image": images})
-        return indices, probabilities
-
-    def text(self, indices: NDArray[np.int64], probabilities: NDArray[np.float32]) -> LineText:
-        """What one row of `infer` says, as text."""
-        return ctc_greedy(indices, probabilities, self.manifest.alphabet)
-
-    def warm(self) -> None:
-        """Run lines of several widths, so that the first real one is as quick as the rest."""
-        height = self.manifest.preprocessing.height
-        for width in (2, 8, 20):
-            self.read(np.full((height, width * height, 3), 255, np.uint8))
-
-
-def read_parallel(reader: LineReader, lines: Sequence[Pixels], workers: int) -> list[LineText]:
-    """Read each line alone, `workers` at a time; the same answers, in order, as one by one."""
-    with ThreadPoolExecutor(max(1, min(workers, len(lines)))) as pool:
-        return list(pool.map(reader.read, lines))
-
-
-def load_session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
-    """An ONNX Runtime session of a bundle's graph, its hash checked; never another device than asked."""
-    if device == "cuda":
-        onnxruntime.preload_dlls(directory="")
-    data = read_graph(folder, graph)
-    try:
-        session = onnxruntime.InferenceSession(data, session_options(threads), providers=_providers(device))
-    except Exception as e:  # ONNX Runtime's errors share no base of their own
-        raise Damaged(f"ONNX Runtime cannot load {folder / graph.file}: {e}") from e
-    if session.get_providers()[0] != _providers(device)[0]:
-        raise NotReady(
-            "ONNX Runtime has no CUDA here; run on the CPU (device cpu) or repair its CUDA libraries"
-        )
-    return session
-
-
-def session_options(threads: int) -> Any:
-    """How a graph with free widths runs here, on so many threads."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.enable_mem_pattern = False  # lines have any width; a plan per width would only pile up
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Waiting threads must sleep: beside them other replicas and training want the cores.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3
-    return options
-
-
-def _providers(device: str) -> list[Any]:
-    # With free widths, trying every cuDNN algorithm per shape would cost seconds per new width.
-    cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})
-    return [cuda, "CPUExecutionProvider"] if device == "cuda" else ["CPUExecutionProvider"]
-
-
-def _check_shape(session: Any, path: Path) -> None:
-    inputs = [i.name for i in session.get_inputs()]
-    outputs = {o.name for o in session.get_outputs()}
-    if inputs != ["image"] or not outputs >= {"indices", "probabilities"}:
-        raise Damaged(f"{path} is not a line reader: it maps {inputs} to {sorted(outputs)}")

@@ -16,10 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from redpencil.bundle import Generation, Graph, Manifest, load_session, precision_for, read_graph
+from redpencil.bundle import Generation, Graph, Manifest, read_graph
 from redpencil.decode import Beams
 from redpencil.errors import Damaged
 from redpencil.pixels import Pixels, to_tensor
+from redpencil.reader import precision_for
+from redpencil.session import load_session
 from redpencil.types import LineText, Precision
 
 Tensors = dict[str, NDArray[Any]]

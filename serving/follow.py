@@ -22,6 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from redpencil import bundle
 from redpencil.blobs import Blobs
 from redpencil.errors import NotReady, RedpencilError
+from redpencil.reader import open_reader
 from redpencil.store import Store
 from redpencil.traffic import Assignment, assign
 from redpencil.trial import served_precision
@@ -63,7 +64,7 @@ class Loader:
         known = self._store.versions.get(self._model, version)
         folder = bundle.fetch(known.bundle, self._blobs, self._cache)
         allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
-        reader = bundle.open_reader(folder, allowed, device=self._device, threads=self._threads)
+        reader = open_reader(folder, allowed, device=self._device, threads=self._threads)
         reader.warm()
         log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
         return Reader(version, reader)

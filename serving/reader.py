@@ -16,9 +16,9 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
-from redpencil.bundle import LineReader
-from redpencil.bundle import Reader as BundleReader
 from redpencil.pixels import Pixels, crop_line, open_pages, whole
+from redpencil.reader import LineReader
+from redpencil.reader import Reader as BundleReader
 from redpencil.types import Block, LineText, Page, Polygon
 from serving.pool import Lane, Pool
 

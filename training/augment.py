@@ -88,3 +88,27 @@ def _compress(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels
     quality = int(np.clip(rng.uniform(40, 90) / strength, 15, 95)) if strength else 95
     _, data = cv2.imencode(JPEG, line, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+
+
+def another_scan(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """A page or block as another scan might show it.
+
+    Its corners only move inwards, so nothing is cut off or mirrored; blur and grain do not grow with
+    the image, so small letters stay readable.
+    """
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        inwards = rng.uniform(0, 0.03 * min(strength, 4), (4, 2)) * [(1, 1), (-1, 1), (-1, -1), (1, -1)]
+        square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
+        corners = [(points * (width, height)).astype(np.float32) for points in (square, square + inwards)]
+        turn = cv2.getPerspectiveTransform(*corners)
+        image = cv2.warpPerspective(
+            image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), 0.1 + rng.uniform(0, 0.4) * min(strength, 2))
+    if rng.random() < 0.5:
+        grain = rng.normal(0, rng.uniform(1, 6) * strength, (height, width, 1))
+        gain, lift = np.exp(rng.normal(0, 0.12 * strength)), rng.normal(0, 10 * strength)
+        image = np.clip((image - 128.0) * gain + 128 + lift + grain, 0, 255).astype(np.uint8)
+    return image

@@ -14,11 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from redpencil.bundle import Graph, LineReader, Manifest, read_parallel
+from redpencil.bundle import Graph, Manifest
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.gate import ABSOLUTE_MARGIN, RELATIVE_MARGIN
 from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
+from redpencil.reader import LineReader, read_parallel
 from redpencil.types import Precision
 from training.quantize import Image, Twin, careful
 from training.recipe import LineModel

@@ -12,8 +12,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from redpencil.bundle import session_options
 from redpencil.pixels import Pixels, to_tensor
+from redpencil.session import session_options
 from training.export import OPSET
 from training.recipe import LineModel
 

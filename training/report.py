@@ -17,9 +17,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from redpencil.blobs import Blobs
-from redpencil.bundle import open_reader
 from redpencil.metrics import distance
 from redpencil.pixels import Pixels
+from redpencil.reader import open_reader
 from redpencil.types import Member, Split
 from training import data
 from training.job import Ended, Job

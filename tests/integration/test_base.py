@@ -11,9 +11,10 @@ import pytest
 
 from redpencil import linepack
 from redpencil.blobs import Blobs
-from redpencil.bundle import LineReader, Manifest, bundle_id, fetch
+from redpencil.bundle import Manifest, bundle_id, fetch
 from redpencil.linepack import PackedLine
 from redpencil.metrics import cer
+from redpencil.reader import LineReader
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store

@@ -12,7 +12,8 @@ import pytest
 from mlflow_server import MlflowServer
 
 from redpencil.blobs import Blobs
-from redpencil.bundle import Manifest, fetch, open_reader
+from redpencil.bundle import Manifest, fetch
+from redpencil.reader import open_reader
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import LedgerEntry, Outcome, Precision, RunState, ServingState

@@ -14,9 +14,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, CLIPVisionModel
 
 from redpencil import generate
-from redpencil.bundle import Manifest, open_reader
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput
 from redpencil.pixels import to_tensor
+from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import half
 from training.data import Line

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from redpencil import linepack
-from redpencil.bundle import LineReader, Manifest
+from redpencil.bundle import Manifest
 from redpencil.decode import ctc_greedy
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.linepack import PackedLine
 from redpencil.metrics import cer
 from redpencil.pixels import Preprocessing
+from redpencil.reader import LineReader
 from redpencil.types import Precision
 from training import export
 from training.recipe import LineModel

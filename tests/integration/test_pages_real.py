@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.pages import Line, Read, Score, compared, ours_here, pages_of, rapidocr, score_page
-from redpencil.bundle import LineReader, read_parallel
 from redpencil.metrics import cer
 from redpencil.pixels import Pixels, crop_line, open_pages
+from redpencil.reader import LineReader, read_parallel
 from serving.pages import Detector, is_single_line
 from training import base
 

@@ -13,8 +13,9 @@ import tiny_qwen
 from mlflow_server import MlflowServer
 
 from redpencil.blobs import Blobs
-from redpencil.bundle import Manifest, fetch, open_reader
+from redpencil.bundle import Manifest, fetch
 from redpencil.errors import BadInput, NotFound
+from redpencil.reader import open_reader
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import LedgerEntry, RunState, ServingState

@@ -17,9 +17,10 @@ from transformers import AutoProcessor, Qwen2_5_VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
 
 from redpencil import generate
-from redpencil.bundle import Manifest, open_reader
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Damaged, RedpencilError
 from redpencil.pixels import to_tensor
+from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import half, qwen_hub
 from training.data import Line

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import tiny_bundle
 
-from redpencil.bundle import LineReader, Manifest, bundle_id
+from redpencil.bundle import Manifest, bundle_id
 from redpencil.errors import NotFound, NotReady
 from redpencil.gate import Latency, LineScore, judge
 from redpencil.ids import new_id
+from redpencil.reader import LineReader
 from redpencil.registry import Registry
 
 

@@ -22,9 +22,10 @@ from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from redpencil import generate
-from redpencil.bundle import Manifest, open_reader
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput
 from redpencil.pixels import to_tensor
+from redpencil.reader import open_reader
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Precision

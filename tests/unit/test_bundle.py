@@ -14,8 +14,9 @@ from onnx import TensorProto, helper
 
 from redpencil import bundle
 from redpencil.blobs import Blobs
-from redpencil.bundle import Graph, LineReader, Manifest, read_parallel
+from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged, NotFound, NotReady
+from redpencil.reader import LineReader, read_parallel
 from redpencil.types import Precision
 
 

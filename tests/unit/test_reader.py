@@ -12,8 +12,8 @@ import serving_parts
 import tiny_bundle
 from serving_parts import BandFinder, png
 
-from redpencil.bundle import LineReader
 from redpencil.errors import BadImage, TooLarge
+from redpencil.reader import LineReader
 from serving.pool import Pool
 from serving.reader import Desk, Limits, Mode, Reader, Reading, Upload
 

@@ -15,8 +15,9 @@ import tiny_bundle
 from PIL import Image
 from serving_parts import CAPTION, MODEL, Home, metric, png, serving
 
-from redpencil.bundle import LineReader, Manifest
+from redpencil.bundle import Manifest
 from redpencil.pixels import Pixels
+from redpencil.reader import LineReader
 from redpencil.types import LineText, Task, Variant
 from serving import protocol, upload
 from serving.follow import Serving

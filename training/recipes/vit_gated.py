@@ -8,26 +8,16 @@ rate goes by the decoder's width as in Vaswani et al. 2017. For captions, blocks
 
 from __future__ import annotations
 
-import io
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from urllib.error import URLError
 
-import cv2
 import numpy as np
 import torch
-import torchvision
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from tokenizers import AddedToken, Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import VisionTransformer
 
 from redpencil.bundle import Generation, Manifest
 from redpencil.errors import BadInput
@@ -35,20 +25,20 @@ from redpencil.generate import generate
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.types import Precision, Task
 from training import augment, tokens
+from training.attention import drawn
 from training.image_to_text import ImageToText, Named, apart, visible
 from training.recipe import Hyper, Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
 from training.transformer import Attention, FeedForward, embedded, joined, pair, shapes
+from training.vit import Grid, load_vision, regridded, vision
 from training.weights import load_parts
+from training.words import compounds, segmenter
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want
-POSITIONS = "encoder.pos_embedding"
 LINE_PX = 80  # an image as the model takes it is one line of text where it is no higher
 SHOWN = 15  # tokens whose attention a picture shows
-SEGMENTERS = {"underthesea": "underthesea", "spacy": "spacy pyvi"}  # and what to install for them
 
 Pair = tuple[Tensor, Tensor]
-Grid = tuple[int, int]  # rows and columns of patches
 
 
 @dataclass(frozen=True)
@@ -174,7 +164,7 @@ class VitGated(ImageToText):
     @staticmethod
     def augment(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
         """Another look at a line, or at a page or block whose letters are small beside its height."""
-        look = augment.augment if image.shape[0] <= LINE_PX else another_scan
+        look = augment.augment if image.shape[0] <= LINE_PX else augment.another_scan
         return look(image, rng, strength)
 
     def pictures(self, images: Sequence[Pixels]) -> dict[str, bytes]:
@@ -248,132 +238,12 @@ def grids(grid: Grid, scales: str) -> list[Grid]:
     return [(max(1, round(grid[0] * s)), max(1, round(grid[1] * s))) for s in shares]
 
 
-def vision(hyper: VitGatedHyper, grid: Grid) -> VisionTransformer:
-    """torchvision's ViT without its classifier, its positions being those of a grid."""
-    sizes = (hyper.vision_layers, hyper.vision_heads, hyper.vision_width, hyper.vision_inner)
-    net = VisionTransformer(hyper.patch, hyper.patch, *sizes, dropout=hyper.dropout)
-    net.heads = nn.Identity()
-    places = torch.empty(1, 1 + grid[0] * grid[1], hyper.vision_width).normal_(std=0.02)
-    net.encoder.pos_embedding = nn.Parameter(places)
-    return net
-
-
-def regridded(positions: Tensor, old: Grid, new: Grid) -> Tensor:
-    """Embeddings [1,1+cells,d] of class token and grid, stretched over another grid."""
-    if old == new:
-        return positions
-    cells = positions[:, 1:].transpose(1, 2).unflatten(2, old)
-    cells = F.interpolate(cells, new, mode="bicubic", align_corners=True)
-    return torch.cat([positions[:, :1], cells.flatten(2).transpose(1, 2)], 1)
-
-
-def load_vision(net: VisionTransformer, grid: Grid, weights: str) -> None:
-    """Fill the encoder with torchvision's weights, whatever side of image they were made for."""
-    state = {k: v for k, v in stored(weights).items() if not k.startswith("heads.")}
-    if POSITIONS in state:
-        side = math.isqrt(state[POSITIONS].shape[1] - 1)
-        state[POSITIONS] = regridded(state[POSITIONS], (side, side), grid)
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as error:
-        raise BadInput(f"{weights} does not fit an encoder of these sizes: {error}") from error
-
-
-def stored(weights: str) -> dict[str, Tensor]:
-    """Weights of a file, or those that torchvision knows by a name."""
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        return fetched(weights)
-    try:
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # what torch raises for files that are none of its own shares no base
-        raise BadInput(f"{path} holds no weights of torchvision: {error}") from error
-
-
-def fetched(name: str) -> dict[str, Tensor]:
-    """Weights that torchvision fetches, or has fetched before."""
-    try:
-        known = torchvision.models.get_weight(name)
-    except (ValueError, AttributeError) as error:
-        raise BadInput(f"there is no file {name}, and torchvision knows no weights of that name") from error
-    try:
-        return dict(known.get_state_dict(check_hash=True, weights_only=True))
-    except URLError as error:
-        raise BadInput(
-            f"{name} cannot be fetched here ({error.reason}); fetch it elsewhere and give its file"
-        ) from error
-
-
-def another_scan(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
-    """A page or block as another scan might show it.
-
-    Its corners only move inwards, so nothing is cut off or mirrored; blur and grain do not grow with
-    the image, so small letters stay readable.
-    """
-    height, width = image.shape[:2]
-    if rng.random() < 0.5:
-        inwards = rng.uniform(0, 0.03 * min(strength, 4), (4, 2)) * [(1, 1), (-1, 1), (-1, -1), (1, -1)]
-        square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-        corners = [(points * (width, height)).astype(np.float32) for points in (square, square + inwards)]
-        turn = cv2.getPerspectiveTransform(*corners)
-        image = cv2.warpPerspective(
-            image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
-    if rng.random() < 0.5:
-        image = cv2.GaussianBlur(image, (0, 0), 0.1 + rng.uniform(0, 0.4) * min(strength, 2))
-    if rng.random() < 0.5:
-        grain = rng.normal(0, rng.uniform(1, 6) * strength, (height, width, 1))
-        gain, lift = np.exp(rng.normal(0, 0.12 * strength)), rng.normal(0, 10 * strength)
-        image = np.clip((image - 128.0) * gain + 128 + lift + grain, 0, 255).astype(np.uint8)
-    return image
-
-
-def drawn(image: np.ndarray, pieces: Sequence[str], looks: np.ndarray) -> bytes:
-    """An image [H,W,3] of 0..1 once per token, lit where the token's writing looked, as a PNG."""
-    columns = max(1, min(5, round(5 * image.shape[0] / image.shape[1])))
-    rows = max(1, math.ceil(len(pieces) / columns))
-    each = (10 / columns, 10 / columns * image.shape[0] / image.shape[1] + 0.4)
-    figure = Figure(figsize=(columns * each[0], rows * each[1]), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(rows, columns, squeeze=False).flatten()
-    for axes in panels:
-        axes.axis("off")
-    for axes, piece, look in zip(panels, pieces, looks, strict=False):
-        axes.set_title(piece or "·", fontsize=9, parse_math=False)
-        axes.imshow(image)
-        over = (0, image.shape[1], image.shape[0], 0)
-        axes.imshow(look, extent=over, alpha=0.5, cmap="inferno", interpolation="bilinear")
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=80)
-    return out.getvalue()
-
-
 def pieces_of(texts: Sequence[str], hyper: VitGatedHyper) -> Tokenizer:
     """A byte-level tokenizer of the texts, which keeps case and marks; with whole words where wanted."""
     whole = compounds(texts, segmenter(hyper.words), hyper.vocabulary // 4) if hyper.words else []
     tokenizer = tokens.byte_pieces(texts, hyper.vocabulary - len(whole))
     tokenizer.add_tokens([AddedToken(f" {word}") for word in whole])
     return tokenizer
-
-
-def segmenter(name: str) -> Callable[[str], list[str]]:
-    """What cuts a text into words, also where these have several syllables."""
-    if name not in SEGMENTERS:
-        raise BadInput(f"words must be one of {', '.join(SEGMENTERS)} or empty, not {name!r}")
-    try:
-        module = import_module(name)
-        if name == "underthesea":
-            return lambda text: list(module.word_tokenize(text))
-        cut = module.blank("vi")
-        return lambda text: [word.text for word in cut(text)]
-    except ImportError as error:
-        raise BadInput(f"words={name} needs `pip install {SEGMENTERS[name]}`: {error}") from error
-
-
-def compounds(texts: Iterable[str], cut: Callable[[str], list[str]], most: int) -> list[str]:
-    """The most frequent words with a space inside that come at least twice."""
-    count = Counter(word for text in texts for word in cut(text) if " " in word.strip())
-    return [word for word, times in count.most_common(most) if times > 1]
 
 
 def build(parent: Path | None, texts: Iterable[str], hyper: VitGatedHyper) -> VitGated:
