@@ -11,10 +11,10 @@ from itertools import groupby
 from pathlib import Path
 from zlib import crc32
 
-from redpencil import caption_metrics, metrics
 from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.linepack import PackedLine
+from redpencil.measure import edits, extent
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.reader import Reader, open_reader
 from redpencil.slices import LineScore
@@ -119,18 +119,6 @@ class Bench:
         size = extent(self._task, texts)
         score = LineScore(key, size, errors.get("int8"), errors["fp32"], errors.get("champion"), group)
         return Reading(score, texts, said, ms)
-
-
-def edits(task: Task, texts: Sequence[str], said: str) -> int:
-    """How far what was said is from the truth: in characters of a line, in words of a caption."""
-    if task is Task.CAPTION:
-        return caption_metrics.nearest(texts, said)[0]
-    return metrics.distance(texts[0], said)
-
-
-def extent(task: Task, texts: Sequence[str]) -> int:
-    """What edits are divided by: the characters of a line, the words of an image's captions."""
-    return caption_metrics.length(texts) if task is Task.CAPTION else len(metrics.characters(texts[0]))
 
 
 def served_precision(store: Store, model: str, version: str) -> Precision | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from redpencil.errors import BadInput
-from redpencil.metrics import characters, distance
+from redpencil.measure import edits, extent
 from redpencil.types import Correction
 
 Arm = Literal["A", "B"]
@@ -30,8 +30,8 @@ class Label:
     """What a correction says of one line: how far off the shown answer was, and the unseen one if any.
 
     `arm` gave the answer that the person saw, with `errors` edits; `shadow_errors` are the other
-    arm's on the same line, where it read along. `unit` is the client key where assignment is by
-    client, else the document. `audit_probability` as in `Correction`.
+    arm's on the same line, where it read along. Of a caption `chars` are words. `unit` is the client
+    key where assignment is by client, else the document. `audit_probability` as in `Correction`.
     """
 
     unit: str
@@ -54,9 +54,9 @@ def label(correction: Correction, arm: Arm, unit: str = "", shadow: str | None =
         unit=unit or correction.group,
         arm=arm,
         at=correction.created_at,
-        chars=len(characters(correction.text)),
-        errors=distance(correction.text, correction.predicted),
-        shadow_errors=None if shadow is None else distance(correction.text, shadow),
+        chars=extent(correction.task, [correction.text]),
+        errors=edits(correction.task, [correction.text], correction.predicted),
+        shadow_errors=None if shadow is None else edits(correction.task, [correction.text], shadow),
         audit_probability=correction.audit_probability,
     )
 

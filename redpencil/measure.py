@@ -1,9 +1,11 @@
-"""What the gate counts for a task, what it is called, and how much of it may be lost unnoticed."""
+"""What is counted as an error of a task, what it is called, and how much of it may be lost unnoticed."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from redpencil import caption_metrics, metrics
 from redpencil.types import Task
 
 
@@ -89,3 +91,15 @@ otherwise without being wrong: a person does not notice it. Some hundred caption
 """
 
 MEASURES = {Task.OCR: CER, Task.CAPTION: WER}
+
+
+def edits(task: Task, texts: Sequence[str], said: str) -> int:
+    """How far what was said is from the truth: in characters of a line, in words of a caption."""
+    if task is Task.CAPTION:
+        return caption_metrics.nearest(texts, said)[0]
+    return metrics.distance(texts[0], said)
+
+
+def extent(task: Task, texts: Sequence[str]) -> int:
+    """What edits are divided by: the characters of a line, the words of an image's captions."""
+    return caption_metrics.length(texts) if task is Task.CAPTION else len(metrics.characters(texts[0]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from redpencil.evidence import Exposure, Report, report
 from redpencil.labels import Arm, Label, label
@@ -13,22 +14,25 @@ from redpencil.store.experiments import Answer
 from redpencil.types import Correction, Experiment, Kind, Prediction, Task, Variant
 from services.promote import entries
 
+WORDS = "Of captions words are counted: what is said of characters, and the CER, is of words."
+
 ARM: dict[str, Arm] = {Variant.CHAMPION.value: "A", Variant.CHALLENGER.value: "B"}
 
 
-def compared(store: Store, experiment: Experiment, alpha: float = 0.05) -> Report:
+def compared(store: Store, experiment: Experiment, task: Task, alpha: float = 0.05) -> Report:
     """The report by now: labels of answers given while it went on, also those that come later."""
     answers = store.experiments.answers(experiment.id)
     latencies: dict[Arm, list[float]] = {"A": [], "B": []}
     for answer in answers:
         latencies[ARM[answer.variant]].append(answer.latency_ms)
-    return report(
+    found = report(
         labels(store, experiment),
         now=time.time(),
         exposures=exposures(answers, weights(store, experiment)),
         latencies_ms=latencies,
         alpha=alpha,
     )
+    return replace(found, reasons=(*found.reasons, WORDS)) if task is Task.CAPTION else found
 
 
 def labels(store: Store, experiment: Experiment) -> list[Label]:

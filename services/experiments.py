@@ -108,8 +108,9 @@ def view(house: House, id: str, alpha: float = 0.05) -> dict[str, Any]:
     going = state.experiment == id
     shares = {"weight": state.weight if going else 0.0, "mirror": state.mirror if going else 0.0}
     arms = {"A": experiment.champion, "B": experiment.challenger}
-    report = compared(house.store, experiment, alpha)
-    return asdict(experiment) | shares | {"arms": arms, "report": report.to_dict()}
+    task = house.settings.task_of(experiment.model)
+    report = compared(house.store, experiment, task, alpha).to_dict()
+    return asdict(experiment) | shares | {"arms": arms, "task": task.value, "report": report}
 
 
 def _share(

@@ -102,11 +102,13 @@ def data(record: Record) -> Iterator[str]:
     """Where the texts come from; an image that came with several sets counts once, with its latest text."""
     if record.snapshot is None:
         return
-    taught, held = record.snapshot.side(Split.TRAIN), record.snapshot.side(Split.HOLDOUT)
+    taught, held = record.taught, record.snapshot.side(Split.HOLDOUT)
     yield from ("## Data", "")
     yield f"Snapshot `{record.snapshot.id}`: {len(taught)} texts of {groups(taught)} documents to learn"
     yield f"from, {len(held)} of {groups(held)} held out for life. Those to learn from are said by"
     yield ", ".join(f"{author} ({count})" for author, count in record.authors.items()) + "."
+    if record.left_out:
+        yield f"{record.left_out} more were left out as probably wrong."
     yield ""
 
 

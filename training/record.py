@@ -13,7 +13,7 @@ from typing import Any, Self
 from redpencil.registry import Registry, answering
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import ModelVersion, Run, Snapshot, Split, Verdict
+from redpencil.types import Member, ModelVersion, Run, Snapshot, Split, Verdict
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Record:
     snapshot: Snapshot | None
     verdict: Verdict | None
     history: Sequence[Mapping[str, Any]] = ()
+    taught: Sequence[Member] = ()
+    left_out: int = 0  # of those to learn from, as probably wrong
     authors: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -40,7 +42,11 @@ class Record:
         verdict = store.versions.verdict(model, number) if version else None
         named = version.snapshot if version else run and run.snapshot
         snapshot = store.snapshots.get(named) if named else None
-        return cls(run, version, snapshot, verdict, history(run, settings), authors(store, snapshot))
+        given = snapshot.side(Split.TRAIN) if snapshot else ()
+        doubted = store.doubts.left_out(run.id) if run else frozenset()
+        taught = [m for m in given if m.correction not in doubted]
+        told = history(run, settings), taught, len(given) - len(taught), authors(store, taught)
+        return cls(run, version, snapshot, verdict, *told)
 
 
 def history(run: Run | None, settings: Settings) -> list[dict[str, Any]]:
@@ -60,8 +66,7 @@ def history(run: Run | None, settings: Settings) -> list[dict[str, Any]]:
         return found
 
 
-def authors(store: Store, snapshot: Snapshot | None) -> dict[str, int]:
+def authors(store: Store, taught: Sequence[Member]) -> dict[str, int]:
     """Who said how much of what was learned from."""
-    taught = snapshot.side(Split.TRAIN) if snapshot else ()
     said = Counter(store.corrections.get(m.correction).author for m in taught)
     return dict(said.most_common())

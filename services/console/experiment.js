@@ -54,15 +54,16 @@ function table(e, r) {
   const row = (name, show) => h("tr", {}, h("th", {}, name), ["A", "B"].map((arm) => h("td", { class: "number" }, show(r.arms[arm]))));
   const span = (s, f) => (s[0] === null && s[1] === null ? "" : ` (${s[0] === null ? "–" : f(s[0])} to ${s[1] === null ? "–" : f(s[1])})`);
   const ms = (v) => (v === null ? "–" : `${v.toFixed(0)} ms`);
+  const [unit, thing] = e.task === "caption" ? ["word", "caption"] : ["character", "line"];
   const number = (v) => (v === null ? "–" : v.toFixed(2));
   return h("table", {},
     h("thead", {}, h("tr", {}, h("th", {}, ""), h("th", { class: "number" }, `A: champion ${e.champion}`), h("th", { class: "number" }, `B: challenger ${e.challenger}`))),
     h("tbody", {},
       row("corrections", (a) => String(a.labels)),
-      row("character error rate", (a) => percent(a.cer)),
+      row(`${unit} error rate`, (a) => percent(a.cer)),
       row("… by document", (a) => (a.unit_cer === null ? "–" : percent(a.unit_cer) + span(a.unit_cer_span, percent))),
-      row("lines without a fault", (a) => percent(a.exact)),
-      row("characters edited per line", (a) => number(a.effort) + span(a.effort_span, number)),
+      row(`${thing}s without a fault`, (a) => percent(a.exact)),
+      row(`${unit}s edited per ${thing}`, (a) => number(a.effort) + span(a.effort_span, number)),
       row("median latency", (a) => ms(a.median_ms) + span(a.median_span, ms)),
       row("requests", (a) => String(a.requests))));
 }

@@ -89,6 +89,14 @@ def test_a_correction_becomes_the_label_of_the_arm_that_answered():
     assert label(corrected, "B", unit="client-7").unit == "client-7"
 
 
+def test_of_a_caption_words_are_counted():
+    said = Correction(
+        "corr_1", 5.0, Task.CAPTION, "image", "doc", 0, ((0, 0),) * 4, "Two red trains.", Kind.BLIND, "ann"
+    )
+    said = Correction(**{k: getattr(said, k) for k in said.__slots__} | {"predicted": "two red planes wait"})
+    assert label(said, "B", shadow="two red trains") == Label("doc", "B", 5.0, 3, 2, 0, None)
+
+
 def test_a_unit_counts_once_it_has_been_quiet_and_never_changes_again():
     labels = [one("doc", "A", 4, at=0), one("doc", "A", 0, at=50), one("doc", "A", 40, at=500)]
     assert settle(labels, 109, SETTLE_S, key=lambda item: item.unit) == []

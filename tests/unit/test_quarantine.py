@@ -14,9 +14,11 @@ from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
 from redpencil.types import Split, Task
+from training import model_card
 from training.freeze import freeze
 from training.job import Job
 from training.quarantine import quarantine
+from training.record import Record
 
 LINES = 120
 
@@ -67,6 +69,11 @@ def test_wrong_corrections_are_left_out_with_a_reason(settings: Settings, store:
     found = store.doubts.suspects(Task.OCR)
     assert {c.id for c, _ in found} == wrong
     assert all(doubt.why and doubt.run == job.run.id for _, doubt in found)
+    record = Record.of(store, settings, job.run.id)
+    assert {m.correction for m in record.taught} == {
+        m.correction for m in job.members if m.split is Split.TRAIN
+    }
+    assert f"{len(wrong)} more were left out" in "\n".join(model_card.data(record))
 
 
 def test_a_run_taken_up_again_does_not_look_again(
