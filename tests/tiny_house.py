@@ -77,16 +77,17 @@ def _enthrone(store: Store, settings: Settings) -> None:
 
 
 def _correct(store: Store, blobs: Blobs, lines: int) -> None:
-    chance = random.Random(1)
+    chance, answered, corrected = random.Random(1), [], []
     for number in range(lines):
         text = "".join(chance.choices(tiny_bundle.ALPHABET, k=6)).strip() or "a"
         line = tiny_bundle.paint(text)
         sha = blobs.put(cv2.imencode(".png", line)[1].tobytes())
         predicted = "".join(MISREAD.get(c, c) for c in text)
         image = Image(sha, f"document-{number}", "image/png", time.time())
-        prediction = _prediction(sha, line, predicted)
-        store.predictions.add_many([(image, prediction)])
-        store.corrections.add_many([_correction(image, prediction, text)])
+        answered.append((image, _prediction(sha, line, predicted)))
+        corrected.append(_correction(*answered[-1], text))
+    store.predictions.add_many(answered)
+    store.corrections.add_many(corrected)
 
 
 def _prediction(sha: str, line: np.ndarray, text: str) -> Prediction:
