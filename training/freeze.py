@@ -8,7 +8,7 @@ from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import Run, Split
+from redpencil.types import Run, Snapshot, Split, Task
 from training import recipe
 from training.job import NOT_HYPER, Job
 
@@ -28,10 +28,16 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:
     named = run.params.get("parent")
     parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
-    taken = snapshot.take(store, settings.task_of(run.model))
+    taken = something(store, settings.task_of(run.model))
+    return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
+
+
+def something(store: Store, task: Task) -> Snapshot:
+    """The corrections as they stand; BadInput where there is nothing to learn from."""
+    taken = snapshot.take(store, task)
     if not taken.side(Split.TRAIN):
         raise BadInput(nothing_to_learn(len(taken.side(Split.HOLDOUT))))
-    return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
+    return taken
 
 
 def champion(store: Store, model: str, chosen: recipe.Recipe, blobs: Blobs) -> str | None:

@@ -53,12 +53,10 @@ class Loop:
     """
 
     def __init__(self, job: Job, model: Learner, lines: Lines, watcher: Watcher) -> None:
-        context = ray.train.get_context()
-        self.rank, self.world = context.get_world_rank(), context.get_world_size()
+        self.rank, self.world, self.device = self._place()
         # The workers share every batch, so that their number does not change what is learned.
         every = job.hyper.report_every or max(1, round(job.hyper.pass_steps(len(lines.learn))))
         self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world), report_every=every)
-        self.device = ray.train.torch.get_device()
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # collectives of objects go by the current one
         self.model, self.watcher = model.to(self.device), watcher
@@ -94,6 +92,11 @@ class Loop:
         except Cancelled as error:
             return self._ended("cancelled", str(error))
         return self._ended("done", "")
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        """Which worker this is, how many there are, and what it computes on."""
+        context = ray.train.get_context()
+        return context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
 
     def _epoch(self) -> None:
         began = time.monotonic()
@@ -195,8 +198,12 @@ class Loop:
             "history": self.history,
         }
 
+    def _kept(self) -> ray.train.Checkpoint | None:
+        """The latest checkpoint of an earlier attempt."""
+        return ray.train.get_checkpoint()
+
     def _resume(self) -> None:
-        checkpoint = ray.train.get_checkpoint()
+        checkpoint = self._kept()
         if checkpoint is None:
             return
         with checkpoint.as_directory() as folder:

@@ -63,15 +63,7 @@ class Page:
 
     def history(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Log every epoch's numbers, each at the moment it was measured."""
-        metrics = [
-            Metric(NAMES[key], value, round(record["at"] * 1000), record["step"])
-            for record in records
-            for key, value in record.items()
-            if key in NAMES
-        ]
-        with answering(self.url):
-            for start in range(0, len(metrics), METRICS_PER_CALL):
-                self.client.log_batch(self.id, metrics=metrics[start : start + METRICS_PER_CALL])
+        log_history(self.registry, self.id, records)
 
     def scores(self, scores: Mapping[str, Any], at: float) -> None:
         """Log the numbers of a verdict as gate/SLICE/NAME."""
@@ -120,6 +112,19 @@ class Page:
         missing = [Param(k, str(v)) for k, v in params.items() if k not in known]
         self.client.log_batch(run, params=missing)
         self.client.log_inputs(run, [DatasetInput(dataset(self.job.snapshot), [CONTEXT])])
+
+
+def log_history(registry: Registry, run: str, records: Sequence[Mapping[str, Any]]) -> None:
+    """Log the numbers of epochs, each at the moment it was measured."""
+    metrics = [
+        Metric(NAMES[key], value, round(record["at"] * 1000), record["step"])
+        for record in records
+        for key, value in record.items()
+        if key in NAMES
+    ]
+    with answering(registry.url):
+        for start in range(0, len(metrics), METRICS_PER_CALL):
+            registry.client.log_batch(run, metrics=metrics[start : start + METRICS_PER_CALL])
 
 
 def dataset(snapshot: Snapshot) -> Dataset:

@@ -1,0 +1,74 @@
+"""A sweep finds the parameters that learn, and MLflow shows its trials inside it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tiny_house
+from mlflow_server import MlflowServer
+
+from redpencil.errors import BadInput
+from redpencil.registry import Registry
+from redpencil.settings import Settings
+from training.recipe import Hyper
+from training.sweep_page import PARENT
+from training.tuning import space
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer) -> Settings:
+    return tiny_house.furnish(tmp_path_factory.mktemp("home"), mlflow_server.url, lines=90)
+
+
+def swept(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command as a person gives it."""
+    told = {"home": settings.home, "mlflow_url": settings.mlflow_url, "model": settings.model}
+    environment = os.environ | {f"REDPENCIL_{k.upper()}": str(v) for k, v in told.items()}
+    command = [sys.executable, "-m", "training.sweep", "tiny", *arguments]
+    environment |= {"REDPENCIL_RECIPES": str(tiny_house.RECIPES)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, start_new_session=True)
+
+
+def test_the_rate_that_learns_is_found_and_every_trial_is_told(settings: Settings) -> None:
+    done = swept(settings, "--try", "lr=1e-7,0.5", "--set", "steps=60", "--trials", "3", "--at-once", "2")
+    assert done.returncode == 0, done.stderr
+    *trials, command = done.stdout.splitlines()
+    assert len(trials) == 3
+    assert "lr=0.5" in trials[0]
+    assert command.startswith(f"redpencil retrain --model {settings.model} --recipe tiny --param steps=60")
+    assert command.endswith("--param lr=0.5")
+    client = Registry(settings.mlflow).client
+    runs = client.search_runs([client.get_experiment_by_name(settings.model).experiment_id])
+    (whole,) = (r for r in runs if r.data.tags.get("trigger") == "sweep" and PARENT not in r.data.tags)
+    inside = [r for r in runs if r.data.tags.get(PARENT) == whole.info.run_id]
+    assert whole.data.params["best/lr"] == "0.5"
+    assert len(inside) == 3
+    assert {r.info.status for r in (whole, *inside)} <= {"FINISHED", "KILLED"}
+    best = min(inside, key=lambda r: r.data.metrics["score"])
+    assert (best.data.params["lr"], best.data.metrics["validation/cer"]) == ("0.5", pytest.approx(0, abs=0.1))
+    assert list(Path(settings.home, "sweeps").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("tries", "said"),
+    [
+        ([], "say what to try"),
+        (["lr"], "'lr' is nothing to try"),
+        (["lr=a..b"], "nothing to try"),
+        (["speed=1,2"], "unknown training parameter 'speed'"),
+        (["batch=8,many"], "batch must be int, not 'many'"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        space(tries, Hyper())
+
+
+def test_bounds_draw_between_them() -> None:
+    drawn = space(["lr=1e-4..1e-2", "batch=4..6", "schedule=step,cosine"], Hyper())
+    found = [{name: domain.sample() for name, domain in drawn.items()} for _ in range(50)]
+    assert all(1e-4 <= f["lr"] <= 1e-2 for f in found)
+    assert {f["batch"] for f in found} == {4, 5, 6}
+    assert {f["schedule"] for f in found} == {"step", "cosine"}

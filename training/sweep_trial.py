@@ -1,0 +1,66 @@
+"""One trial of a sweep: the loop as a run has it, which keeps no checkpoint and tells Tune of every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from ray import tune
+
+from redpencil.blobs import Blobs
+from redpencil.errors import RedpencilError
+from training.job import Job
+from training.loop import Loop
+from training.sweep_page import SweepPage
+
+
+def trial(config: Mapping[str, Any], job: Job, parent: str) -> None:
+    """Train with the parameters of `config` instead of the job's, to the end or until Tune stops it."""
+    mine = replace(job, hyper=job.hyper.updated(config))
+    torch.set_num_threads(job.settings.train_threads or 1)
+    page, blobs = SweepPage(job.settings.mlflow, job.run.model), Blobs.open(job.settings.blobs)
+    name = ", ".join(f"{k}={_short(v)}" for k, v in config.items())
+    run = page.begin(name, mine.hyper.to_dict(), job.snapshot, parent)
+    lines = mine.lines(blobs)
+    ended = Trial(mine, mine.build(blobs, lines), lines, Told(page, run)).run()
+    page.end(run, "FINISHED" if ended.how == "done" else "FAILED")
+    if ended.how != "done":
+        raise RedpencilError(ended.why)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+@dataclass
+class Told:
+    """Tells MLflow of every epoch; a `training.loop.Watcher`."""
+
+    page: SweepPage
+    run: str
+    told: int = 0
+
+    def step(self, progress: dict[str, Any]) -> bool:
+        return False
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        self.page.epochs(self.run, history[self.told :])
+        self.told = len(history)
+
+
+class Trial(Loop):
+    """The loop in a process of Tune's, alone; it begins anew each time."""
+
+    watcher: Told
+
+    def _place(self) -> tuple[int, int, torch.device]:
+        return 0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    def _kept(self) -> None:
+        return None
+
+    def _keep(self, value: float) -> None:
+        self.watcher.page.score(self.watcher.run, value, self.epoch)
+        tune.report({"score": value, "epoch": self.epoch})

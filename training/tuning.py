@@ -1,0 +1,153 @@
+"""Which parameters suit these corrections? Trials by Ray Tune; MLflow shows one run with others inside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.basic_variant import BasicVariantGenerator
+
+from redpencil.blobs import Blobs
+from redpencil.errors import BadInput, RedpencilError
+from redpencil.ids import new_id
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import Run, RunState
+from training import recipe, workers
+from training.freeze import champion, something
+from training.job import Job
+from training.recipe import Hyper
+from training.sweep_page import SweepPage
+from training.sweep_trial import trial
+
+EXAMPLES = "lr=1e-4..1e-2, prefix=4..16 or batch=8,16"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Trials, how many of them side by side (0: one a core), and epochs before one may be stopped."""
+
+    trials: int = 8
+    at_once: int = 0
+    grace: int = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """How one trial went: its parameters, its best score (less is better), and the epochs it had."""
+
+    params: Mapping[str, Any]
+    score: float
+    epochs: int
+
+
+def sweep(
+    family: str, model: str, tries: Sequence[str], params: Mapping[str, Any], settings: Settings, size: Size
+) -> list[Found]:
+    """Run the trials, all from one snapshot; returns them, the best first. Nothing is registered.
+
+    Those that are worse than others after as many epochs are stopped early (ASHA: Li et al. 2020,
+    arXiv 1810.05934). What is drawn goes by the seed in `params`. BadInput for parameters that the
+    family does not know.
+    """
+    cores = os.cpu_count() or 1
+    at_once = min(size.at_once or cores, size.trials)
+    job = _job(family, model, params, settings, max(1, cores // at_once))
+    drawn = space(tries, job.hyper)
+    page = SweepPage(settings.mlflow, model)
+    told = {"recipe": family, **dict(one.split("=", 1) for one in tries), **params}
+    whole = page.begin(f"sweep-{job.run.id[-8:]}", told, job.snapshot)
+    try:
+        with workers.cluster(settings), redirect_stdout(sys.stderr):  # there Tune says how far it is
+            found = _ranked(_tuner(job, whole, drawn, size, at_once).fit())
+        page.end(whole, "FINISHED", found[0].params)
+        return found
+    except BaseException:
+        page.end(whole, "KILLED")
+        raise
+    finally:
+        page.end_trials(whole)
+        shutil.rmtree(_folder(settings) / job.run.id, ignore_errors=True)
+
+
+def space(tries: Iterable[str], hyper: Hyper) -> dict[str, Any]:
+    """What Tune draws from: of `a,b,c` one; of `low..high` evenly in the logarithm.
+
+    Bounds that are whole draw whole numbers, evenly. BadInput for anything else.
+    """
+    found = dict(_domain(one) for one in tries)
+    if not found:
+        raise BadInput(f"say what to try, such as {EXAMPLES}")
+    for name, domain in found.items():
+        for value in getattr(domain, "categories", None) or [domain.sample()]:
+            hyper.updated({name: value})
+    return found
+
+
+def _domain(one: str) -> tuple[str, Any]:
+    name, _, values = one.partition("=")
+    low, dots, high = values.partition("..")
+    try:
+        if not dots and name and values:
+            return name, tune.choice(values.split(","))
+        if low.isdigit() and high.isdigit():
+            return name, tune.randint(int(low), int(high) + 1)
+        return name, tune.loguniform(float(low), float(high))
+    except ValueError as error:
+        raise BadInput(f"{one!r} is nothing to try; write {EXAMPLES}") from error
+
+
+def _job(family: str, model: str, params: Mapping[str, Any], settings: Settings, threads: int) -> Job:
+    """What all trials learn from and start from, by a run that is in no list."""
+    chosen = recipe.find(family)
+    hyper = chosen.defaults.updated(params)
+    with Store.open(settings.database) as store:
+        parent = champion(store, model, chosen, Blobs.open(settings.blobs))
+        bundle = store.versions.get(model, parent).bundle if parent else None
+        taken = something(store, settings.task_of(model))
+    run = Run(new_id("sweep"), model, family, RunState.RUNNING, "sweep", time.time(), dict(params))
+    alone = settings.model_copy(update={"train_threads": threads, "train_workers": 1})
+    return Job(run, hyper, taken, bundle, alone)
+
+
+def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:
+    cores = {"cpu": job.settings.train_threads}
+    longest = 10_000  # epochs; a trial ends by itself
+    asha = ASHAScheduler(time_attr="epoch", max_t=longest, grace_period=size.grace, reduction_factor=3)
+    return tune.Tuner(
+        tune.with_resources(tune.with_parameters(trial, job=job, parent=parent), cores),
+        param_space=dict(drawn),
+        tune_config=tune.TuneConfig(
+            metric="score",
+            mode="min",
+            num_samples=size.trials,
+            scheduler=asha,
+            search_alg=BasicVariantGenerator(max_concurrent=at_once, random_state=job.hyper.seed),
+        ),
+        run_config=tune.RunConfig(name=job.run.id, storage_path=str(_folder(job.settings)), verbose=1),
+    )
+
+
+def _folder(settings: Settings) -> Path:
+    return settings.home.absolute() / "sweeps"
+
+
+def _ranked(results: tune.ResultGrid) -> list[Found]:
+    """Trials that told of an epoch at least, the best first."""
+    found = [
+        Found(one.config, float(one.metrics_dataframe["score"].min()), int(one.metrics["epoch"]))
+        for one in results
+        if one.metrics and "score" in one.metrics
+    ]
+    if not found:
+        raise RedpencilError(f"no trial came to an end; the first says: {next(iter(results.errors), '')}")
+    return sorted(found, key=lambda f: f.score)
