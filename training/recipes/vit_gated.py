@@ -25,7 +25,7 @@ from redpencil.generate import generate
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.types import Precision, Task
 from training import augment, tokens
-from training.attention import drawn
+from training.attention_map import drawn
 from training.image_to_text import ImageToText, Named, apart, visible
 from training.recipe import Hyper, Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
