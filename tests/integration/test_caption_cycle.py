@@ -31,6 +31,7 @@ SMALL = {
     "clip": 1.0,
     "beams": 1,
     "passes": 20,
+    "report_every": 27,
     "patience": 0,
 }
 CYCLE = """
