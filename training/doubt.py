@@ -45,7 +45,8 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
 
     `build` gives the parent, able to spell every text. Two readers go on from it, each with one
     half of the lines, and judge the other half; the parent judges all. The two learn side by side,
-    each on its own processors: cores gain little by sharing one reader's small matrices.
+    each on its own processors: cores gain little by sharing one reader's small matrices. What a family
+    drops at random they draw from one source, so there two looks at the same lines differ a little.
     """
     room = Room(build, said)
     opinions = [[opinion] for opinion in room.opinions(room.parent, range(len(said)))]

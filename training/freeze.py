@@ -28,11 +28,11 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:
     named = run.params.get("parent")
     parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
-    taken = something(store, settings.task_of(run.model))
+    taken = to_learn_from(store, settings.task_of(run.model))
     return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
 
 
-def something(store: Store, task: Task) -> Snapshot:
+def to_learn_from(store: Store, task: Task) -> Snapshot:
     """The corrections as they stand; BadInput where there is nothing to learn from."""
     taken = snapshot.take(store, task)
     if not taken.side(Split.TRAIN):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from redpencil import bundle, linepack
 from redpencil.blobs import Blobs
-from redpencil.errors import BadInput, RedpencilError
+from redpencil.errors import RedpencilError
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import ModelVersion, Task
+from redpencil.types import ModelVersion
 from training import recipe
 from training.data import Line
 
@@ -27,9 +27,7 @@ def bring_in(name: str, params: dict[str, str], settings: Settings, model: str |
     BadInput where the family cannot start without texts, or its weights are not to be had.
     """
     chosen = recipe.find(name)
-    asked = model or (settings.model if chosen.task is Task.OCR else settings.caption_model)
-    if asked not in settings.models:
-        raise BadInput(f"there is no model {asked!r} here; there are {', '.join(settings.models)}")
+    asked = recipe.model_of(chosen, settings, model)
     made = chosen.build(None, (), chosen.defaults.updated(params))
     lineage = {"recipe": name, "origin": ", ".join(f"{k}={v}" for k, v in sorted(params.items()))}
     lines = [Line(x.image, x.text, str(n)) for n, x in enumerate(linepack.load("golden")[:SHOWN])]
@@ -56,10 +54,7 @@ def main() -> int:
     parser.add_argument("params", nargs="*", metavar="NAME=VALUE")
     asked = parser.parse_args()
     try:
-        if wrong := [p for p in asked.params if "=" not in p]:
-            raise BadInput(f"parameters are NAME=VALUE, not {wrong[0]!r}")
-        params = dict(p.split("=", 1) for p in asked.params)
-        print(bring_in(asked.recipe, params, Settings(), asked.model))
+        print(bring_in(asked.recipe, recipe.given(asked.params), Settings(), asked.model))
     except RedpencilError as error:
         print(error, file=sys.stderr)
         return 1

@@ -21,6 +21,7 @@ from redpencil.types import Task
 from training.learner import Learner, Lessons
 
 if TYPE_CHECKING:
+    from redpencil.settings import Settings
     from training.data import Line
     from training.job import Lines
 
@@ -171,6 +172,21 @@ class Recipe:
     build: Callable[[Path | None, Iterable[str], Any], Learner]
     starts_from: Literal["champion", "own", "scratch"]
     task: Task = Task.OCR
+
+
+def model_of(chosen: Recipe, settings: Settings, asked: str | None = None) -> str:
+    """The registered model that a family is for, or the one asked for; BadInput for one that is not here."""
+    model = asked or (settings.model if chosen.task is Task.OCR else settings.caption_model)
+    if model not in settings.models:
+        raise BadInput(f"there is no model {model!r} here; there are {', '.join(settings.models)}")
+    return model
+
+
+def given(params: Sequence[str]) -> dict[str, str]:
+    """NAME=VALUE of a command line; BadInput for anything else."""
+    if wrong := [p for p in params if "=" not in p]:
+        raise BadInput(f"parameters are NAME=VALUE, not {wrong[0]!r}")
+    return dict(p.split("=", 1) for p in params)
 
 
 def names() -> list[str]:

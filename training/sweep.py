@@ -20,16 +20,14 @@ def main() -> int:
     yield_to_others()  # before anything starts a thread or a process
     from redpencil.errors import RedpencilError
     from redpencil.settings import Settings
-    from redpencil.types import Task
     from training import recipe
     from training.tuning import Size, sweep
 
-    settings, same = Settings(), dict(p.partition("=")[::2] for p in asked.set)
+    settings = Settings()
     try:
-        task = recipe.find(asked.recipe).task
-        model = asked.model or (settings.model if task is Task.OCR else settings.caption_model)
-        size = Size(asked.trials, asked.at_once, asked.grace)
-        found = sweep(asked.recipe, model, asked.tries, same, settings, size)
+        same, chosen = recipe.given(asked.set), recipe.find(asked.recipe)
+        model = recipe.model_of(chosen, settings, asked.model)
+        found = sweep(chosen, model, asked.tries, same, settings, Size(asked.trials, asked.at_once))
     except RedpencilError as error:
         print(error, file=sys.stderr)
         return 1
@@ -56,7 +54,6 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="for all trials")
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--at-once", type=int, default=0, help="trials side by side; default: one a core")
-    parser.add_argument("--grace", type=int, default=1, help="epochs before a trial may be stopped")
     parser.epilog = (
         "VALUES: 8,16,32 is one of these, 1e-4..1e-2 lies between, 4..16 is a whole number between"
     )

@@ -22,10 +22,10 @@ from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, RunState
-from training import recipe, workers
-from training.freeze import champion, something
+from training import workers
+from training.freeze import champion, to_learn_from
 from training.job import Job
-from training.recipe import Hyper
+from training.recipe import Hyper, Recipe
 from training.sweep_page import SweepPage
 from training.sweep_trial import trial
 
@@ -34,11 +34,14 @@ EXAMPLES = "lr=1e-4..1e-2, prefix=4..16 or batch=8,16"
 
 @dataclass(frozen=True)
 class Size:
-    """Trials, how many of them side by side (0: one a core), and epochs before one may be stopped."""
+    """Trials, and how many of them side by side (0: one a core)."""
 
     trials: int = 8
     at_once: int = 0
-    grace: int = 1
+
+    def __post_init__(self) -> None:
+        if self.trials < 1 or self.at_once < 0:
+            raise BadInput(f"{self.trials} trials, {self.at_once} at once: there must be one at least")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,12 @@ class Found:
 
 
 def sweep(
-    family: str, model: str, tries: Sequence[str], params: Mapping[str, Any], settings: Settings, size: Size
+    family: Recipe,
+    model: str,
+    tries: Sequence[str],
+    params: Mapping[str, Any],
+    settings: Settings,
+    size: Size,
 ) -> list[Found]:
     """Run the trials, all from one snapshot; returns them, the best first. Nothing is registered.
 
@@ -64,19 +72,17 @@ def sweep(
     job = _job(family, model, params, settings, max(1, cores // at_once))
     drawn = space(tries, job.hyper)
     page = SweepPage(settings.mlflow, model)
-    told = {"recipe": family, **dict(one.split("=", 1) for one in tries), **params}
+    told = {"recipe": family.name, **dict(one.split("=", 1) for one in tries), **params}
     whole = page.begin(f"sweep-{job.run.id[-8:]}", told, job.snapshot)
+    found: list[Found] = []
     try:
         with workers.cluster(settings), redirect_stdout(sys.stderr):  # there Tune says how far it is
             found = _ranked(_tuner(job, whole, drawn, size, at_once).fit())
-        page.end(whole, "FINISHED", found[0].params)
         return found
-    except BaseException:
-        page.end(whole, "KILLED")
-        raise
     finally:
-        page.end_trials(whole)
         shutil.rmtree(_folder(settings) / job.run.id, ignore_errors=True)
+        page.end_trials(whole)
+        page.end(whole, "FINISHED" if found else "KILLED", found[0].params if found else {})
 
 
 def space(tries: Iterable[str], hyper: Hyper) -> dict[str, Any]:
@@ -106,15 +112,14 @@ def _domain(one: str) -> tuple[str, Any]:
         raise BadInput(f"{one!r} is nothing to try; write {EXAMPLES}") from error
 
 
-def _job(family: str, model: str, params: Mapping[str, Any], settings: Settings, threads: int) -> Job:
+def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settings, threads: int) -> Job:
     """What all trials learn from and start from, by a run that is in no list."""
-    chosen = recipe.find(family)
-    hyper = chosen.defaults.updated(params)
+    hyper = family.defaults.updated(params)
     with Store.open(settings.database) as store:
-        parent = champion(store, model, chosen, Blobs.open(settings.blobs))
+        parent = champion(store, model, family, Blobs.open(settings.blobs))
         bundle = store.versions.get(model, parent).bundle if parent else None
-        taken = something(store, settings.task_of(model))
-    run = Run(new_id("sweep"), model, family, RunState.RUNNING, "sweep", time.time(), dict(params))
+        taken = to_learn_from(store, settings.task_of(model))
+    run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads, "train_workers": 1})
     return Job(run, hyper, taken, bundle, alone)
 
@@ -122,7 +127,7 @@ def _job(family: str, model: str, params: Mapping[str, Any], settings: Settings,
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:
     cores = {"cpu": job.settings.train_threads}
     longest = 10_000  # epochs; a trial ends by itself
-    asha = ASHAScheduler(time_attr="epoch", max_t=longest, grace_period=size.grace, reduction_factor=3)
+    asha = ASHAScheduler(time_attr="epoch", max_t=longest, reduction_factor=3)
     return tune.Tuner(
         tune.with_resources(tune.with_parameters(trial, job=job, parent=parent), cores),
         param_space=dict(drawn),

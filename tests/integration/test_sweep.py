@@ -66,6 +66,19 @@ def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -
         space(tries, Hyper())
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--trials", "0", "--try", "lr=1,2"], "there must be one at least"),
+        (["--model", "nobody", "--try", "lr=1,2"], "there is no model 'nobody' here"),
+        (["--set", "steps", "--try", "lr=1,2"], "parameters are NAME=VALUE, not 'steps'"),
+    ],
+)
+def test_a_wrong_command_is_answered_in_words(settings: Settings, arguments: list[str], said: str) -> None:
+    done = swept(settings, *arguments)
+    assert (done.returncode, said in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+
+
 def test_bounds_draw_between_them() -> None:
     drawn = space(["lr=1e-4..1e-2", "batch=4..6", "schedule=step,cosine"], Hyper())
     found = [{name: domain.sample() for name, domain in drawn.items()} for _ in range(50)]
