@@ -55,7 +55,9 @@ class Settings(BaseSettings):
     caption_recipe: str = Field("catr", description="recipe of the caption model's runs")
     max_attempts: int = Field(3, ge=1, description="tries of a run that keeps being interrupted")
     audit_share: float = Field(0.2, ge=0, le=1, description="share of review drawn at random")
-    train_workers: int = Field(1, ge=1, description="Ray Train workers")
+    train_workers: int = Field(
+        0, ge=0, description="Ray Train workers, processes of their own; 0: the run's own process"
+    )
     train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
 

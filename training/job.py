@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import torch
 from torch import Tensor
@@ -109,7 +109,7 @@ def restore(model: Learner, state: Mapping[str, Any]) -> None:
     model.load_state_dict(dict(state["model"]), strict=False)
 
 
-def load(path: Path) -> dict[str, Any]:
+def load(file: Path | IO[bytes]) -> dict[str, Any]:
     """A checkpoint's content; only tensors and plain values are accepted, never code."""
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state

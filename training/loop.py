@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from math import ceil, inf, isfinite
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import ray.train
-import ray.train.torch
 import torch
 from torch import Tensor, distributed
 from torch.nn.parallel import DistributedDataParallel
@@ -20,13 +16,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
 from training.device import autocast, spread
-from training.job import Cancelled, Ended, Job, Lines, learned, load, restore
+from training.job import Cancelled, Ended, Job, Lines, learned, restore
 from training.learner import Batch, Learner, Marks
+from training.place import Place
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
-
-STATE = "state.pt"
-"""The one file of a checkpoint."""
 
 REMEDY = "try a lower learning rate (lr), a smaller clip, or precision fp32"
 
@@ -52,8 +46,8 @@ class Loop:
     that was killed goes on exactly as if nothing had happened.
     """
 
-    def __init__(self, job: Job, model: Learner, lines: Lines, watcher: Watcher) -> None:
-        self.rank, self.world, self.device = self._place()
+    def __init__(self, job: Job, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
+        self.place, self.rank, self.world, self.device = place, place.rank, place.world, place.device
         # The workers share every batch, so that their number does not change what is learned.
         every = job.hyper.report_every or max(1, round(job.hyper.pass_steps(len(lines.learn))))
         self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world), report_every=every)
@@ -93,11 +87,6 @@ class Loop:
             return self._ended("cancelled", str(error))
         return self._ended("done", "")
 
-    def _place(self) -> tuple[int, int, torch.device]:
-        """Which worker this is, how many there are, and what it computes on."""
-        context = ray.train.get_context()
-        return context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device()
-
     def _epoch(self) -> None:
         began = time.monotonic()
         torch.manual_seed(self.hyper.seed * 1_000_003 + self.epoch * 1009 + self.rank)
@@ -113,9 +102,9 @@ class Loop:
         trained["lines_per_s"] = lines / (time.monotonic() - began)
         marks = self.lessons.mark()
         value = marks.score if marks else trained["loss"]
-        self.patience.saw(self.epoch, value)
+        best = self.patience.saw(self.epoch, value)
         self._note(marks, trained)
-        self._keep(value)
+        self.place.keep(self._state, value, self.epoch, best)
 
     def _step(self, step: int, batches: Iterator[Batch]) -> float:
         """One optimiser step; returns its loss, averaged over batches and workers."""
@@ -174,20 +163,6 @@ class Loop:
         val_cer = self.history[-1].get("val_cer")
         return {**said, "loss": loss, "val_cer": val_cer, "eta_s": round(pace * (self.steps - step), 1)}
 
-    def _keep(self, value: float) -> None:
-        """Report a checkpoint from which this run can go on, or a model can be built."""
-        metrics = {"score": value, "epoch": self.epoch}
-        if self.rank:
-            return ray.train.report(metrics)
-        folder = tempfile.mkdtemp(prefix="checkpoint-")
-        torch.save(self._state(), Path(folder, STATE))
-        ray.train.report(
-            metrics,
-            ray.train.Checkpoint.from_directory(folder),
-            checkpoint_upload_mode=ray.train.CheckpointUploadMode.ASYNC,
-            delete_local_checkpoint_after_upload=True,
-        )
-
     def _state(self) -> dict[str, Any]:
         return {
             "model": learned(self.model),
@@ -198,16 +173,10 @@ class Loop:
             "history": self.history,
         }
 
-    def _kept(self) -> ray.train.Checkpoint | None:
-        """The latest checkpoint of an earlier attempt."""
-        return ray.train.get_checkpoint()
-
     def _resume(self) -> None:
-        checkpoint = self._kept()
-        if checkpoint is None:
+        state = self.place.latest()
+        if state is None:
             return
-        with checkpoint.as_directory() as folder:
-            state = load(Path(folder, STATE))
         restore(self.model, state)
         self.optimiser.load_state_dict(state["optimiser"])
         self.patience.restore(state["patience"])

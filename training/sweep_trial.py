@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from redpencil.blobs import Blobs
 from redpencil.errors import RedpencilError
 from training.job import Job
 from training.loop import Loop
+from training.place import State
 from training.sweep_page import SweepPage
 
 
@@ -23,8 +24,8 @@ def trial(config: Mapping[str, Any], job: Job, parent: str) -> None:
     page, blobs = SweepPage(job.settings.mlflow, job.run.model), Blobs.open(job.settings.blobs)
     name = ", ".join(f"{k}={_short(v)}" for k, v in config.items())
     run = page.begin(name, mine.hyper.to_dict(), job.snapshot, parent)
-    lines = mine.lines(blobs)
-    ended = Trial(mine, mine.build(blobs, lines), lines, Told(page, run)).run()
+    lines, told = mine.lines(blobs), Told(page, run)
+    ended = Loop(mine, mine.build(blobs, lines), lines, told, Trial(told)).run()
     page.end(run, "FINISHED" if ended.how == "done" else "FAILED")
     if ended.how != "done":
         raise RedpencilError(ended.why)
@@ -50,17 +51,18 @@ class Told:
         self.told = len(history)
 
 
-class Trial(Loop):
-    """The loop in a process of Tune's, alone; it begins anew each time."""
+class Trial:
+    """A process of Tune's, alone; it begins anew each time. A `training.place.Place`."""
 
-    watcher: Told
+    rank, world = 0, 1
 
-    def _place(self) -> tuple[int, int, torch.device]:
-        return 0, 1, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    def __init__(self, told: Told) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.told = told
 
-    def _kept(self) -> None:
+    def latest(self) -> None:
         return None
 
-    def _keep(self, value: float) -> None:
-        self.watcher.page.score(self.watcher.run, value, self.epoch)
-        tune.report({"score": value, "epoch": self.epoch})
+    def keep(self, state: Callable[[], State], score: float, epoch: int, best: bool) -> None:
+        self.told.page.score(self.told.run, score, epoch)
+        tune.report({"score": score, "epoch": epoch})

@@ -120,7 +120,7 @@ def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settin
         bundle = store.versions.get(model, parent).bundle if parent else None
         taken = to_learn_from(store, settings.task_of(model))
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
-    alone = settings.model_copy(update={"train_threads": threads, "train_workers": 1})
+    alone = settings.model_copy(update={"train_threads": threads})
     return Job(run, hyper, taken, bundle, alone)
 
 

@@ -45,12 +45,19 @@ def train(job: Job) -> Ended:
 
     The same job again goes on from its latest checkpoint, or, when it was over, ends at once.
     """
+    if workers(job.settings) == 0:
+        return fit(job)
     with cluster(job.settings):
         return fit(job)
 
 
+def workers(settings: Settings) -> int:
+    """How many workers Ray Train starts; 0: the run's own process does the work, without a cluster."""
+    return settings.train_workers or (1 if os.environ.get("RAY_ADDRESS") else 0)
+
+
 def fit(job: Job) -> Ended:
-    """The same on a Ray that is up."""
+    """The same on a Ray that is up, or on none."""
     from ray.train import TrainingFailedError
 
     try:
@@ -64,16 +71,21 @@ def fit(job: Job) -> Ended:
         ) from error
     ended: Ended = result.return_value
     if ended.how == "done":
-        _fetch_best(result, job.folder)
+        _fetch_best(job, result)
     return ended
+
+
+def storage(job: Job) -> tuple[FileSystem, str]:
+    """Where the job's checkpoints lie: a file system and a folder in it."""
+    files, path = FileSystem.from_uri(_storage(job.settings))
+    return files, f"{path}/{job.run.id}"
 
 
 def forget(job: Job) -> None:
     """Delete the job's checkpoints."""
-    system, path = FileSystem.from_uri(_storage(job.settings))
-    folder = f"{path}/{job.run.id}"
-    if system.get_file_info(folder).type is FileType.Directory:
-        system.delete_dir(folder)
+    files, folder = storage(job)
+    if files.get_file_info(folder).type is FileType.Directory:
+        files.delete_dir(folder)
 
 
 @contextmanager
@@ -107,21 +119,20 @@ def _start_ray(settings: Settings) -> None:
 
 
 def _trainer(job: Job) -> Any:
-    import ray
     from ray import train
     from ray.train.torch import TorchTrainer
 
-    workers = job.settings.train_workers
-    share = max(1, threads(job.settings) // workers)
+    count = workers(job.settings)
+    share = max(1, threads(job.settings) // max(1, count))
     keep = train.CheckpointConfig(
         num_to_keep=1, checkpoint_score_attribute="score", checkpoint_score_order="min"
     )
     return TorchTrainer(
         work,
-        train_loop_config={"job": job},
+        train_loop_config={"job": job, "alone": count == 0},
         scaling_config=train.ScalingConfig(
-            num_workers=workers,
-            use_gpu=ray.cluster_resources().get("GPU", 0) >= workers,
+            num_workers=count,
+            use_gpu=_gpus(count) >= max(1, count),
             resources_per_worker={"CPU": share},
         ),
         run_config=train.RunConfig(
@@ -132,6 +143,12 @@ def _trainer(job: Job) -> Any:
             logging_config=train.LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def _gpus(count: int) -> float:
+    import ray
+
+    return float(ray.cluster_resources().get("GPU", 0)) if count else torch.cuda.device_count()
 
 
 def threads(settings: Settings) -> int:
@@ -145,16 +162,18 @@ def work(config: dict[str, Any]) -> Ended:
 
     from training.follow import Follower, Live
     from training.loop import Loop
+    from training.place import Alone, Worker
     from training.track import Page
 
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))
+    place = Alone(*storage(job)) if config["alone"] else Worker()
     store, blobs = Store.open(job.settings.database), Blobs.open(job.settings.blobs)
     try:
         with Live(Page(job)) as live:
             lines = job.lines(blobs)
-            loop = Loop(job, job.build(blobs, lines), lines, Follower(store, job.run.id, live))
+            loop = Loop(job, job.build(blobs, lines), lines, Follower(store, job.run.id, live), place)
             return replace(loop.run(), machine=_machine(loop))
     except RedpencilError as error:
         # Trying again would not help; alone, a worker may say so instead of being restarted.
@@ -180,11 +199,18 @@ def _storage(settings: Settings) -> str:
     return settings.storage if "://" in settings.storage else str(Path(settings.storage).absolute())
 
 
-def _fetch_best(result: Any, folder: Path) -> None:
-    from training.loop import STATE
+def _fetch_best(job: Job, result: Any) -> None:
+    from training.place import BEST as KEPT
+    from training.place import FILE
 
-    checkpoint, _ = min(result.best_checkpoints, key=lambda kept: kept[1]["score"])
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoint.as_directory() as there:
-        shutil.copyfile(Path(there, STATE), folder / "best.part")
-    (folder / "best.part").rename(folder / BEST)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    part = job.folder / "best.part"
+    if result.best_checkpoints:
+        checkpoint, _ = min(result.best_checkpoints, key=lambda kept: kept[1]["score"])
+        with checkpoint.as_directory() as there:
+            shutil.copyfile(Path(there, FILE), part)
+    else:  # training/place.py, Alone
+        files, folder = storage(job)
+        with files.open_input_stream(f"{folder}/{KEPT}") as file, part.open("wb") as copy:
+            shutil.copyfileobj(file, copy)
+    part.rename(job.folder / BEST)

@@ -1,4 +1,4 @@
-"""The loop on a real Ray, with a recipe of some hundred parameters."""
+"""The loop in its own process and on a real Ray, with a recipe of some hundred parameters."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,9 +23,14 @@ from training.job import Job, load, restore
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
-        settings = tiny_house.furnish(tmp_path_factory.mktemp("home"), lines=90)
-        with workers.cluster(settings):
-            yield settings
+        yield tiny_house.furnish(tmp_path_factory.mktemp("home"), lines=90)
+
+
+@pytest.fixture(scope="module")
+def two(settings: Settings) -> Iterator[Settings]:
+    """The same with two workers, and a Ray for them."""
+    with workers.cluster(settings):
+        yield settings.model_copy(update={"train_workers": 2})
 
 
 def job(settings: Settings, **params: object) -> Job:
@@ -74,7 +79,7 @@ def test_a_cancelled_run_ends_at_once(settings: Settings, monkeypatch: pytest.Mo
     made = job(settings, steps=100_000)
     with Store.open(settings.database) as store:
         store.runs.update(made.run.id, state="running")
-        Timer(8.0, store.runs.cancel, [made.run.id]).start()
+        Timer(4.0, store.runs.cancel, [made.run.id]).start()
         ended = workers.fit(made)
         store.runs.update(made.run.id, state="failed")
         progress = store.runs.get(made.run.id).progress
@@ -83,8 +88,14 @@ def test_a_cancelled_run_ends_at_once(settings: Settings, monkeypatch: pytest.Mo
     assert progress["eta_s"] > 0
 
 
-def test_workers_that_keep_crashing_are_told_by_their_last_words(settings: Settings) -> None:
+def test_what_a_run_alone_dies_of_is_raised(settings: Settings) -> None:
     made = job(settings)
+    with pytest.raises(ValueError, match="'much'"):
+        workers.fit(replace(made, hyper=replace(made.hyper, clip="much")))
+
+
+def test_workers_that_keep_crashing_are_told_by_their_last_words(two: Settings) -> None:
+    made = job(two)
     nonsense = replace(made, hyper=replace(made.hyper, clip="much"))
     with pytest.raises(RedpencilError, match=r"failed 3 times, the last time with ValueError: .*'much'"):
         workers.fit(nonsense)
@@ -98,8 +109,8 @@ def test_a_line_whose_image_is_lost_ends_the_run_at_once(settings: Settings) -> 
     assert "0000" in ended.why
 
 
-def test_two_workers_divide_the_work_and_learn_as_well(settings: Settings) -> None:
-    made = job(settings.model_copy(update={"train_workers": 2}))
+def test_two_workers_divide_the_work_and_learn_as_well(two: Settings) -> None:
+    made = job(two)
     ended = workers.fit(made)
     assert ended.machine["workers"] == "2"
     assert ended.best["val_cer"] < 0.05
