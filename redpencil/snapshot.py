@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from redpencil.types import Correction, Member, Snapshot, Split, Task
+from redpencil.types import Correction, Member, ModelVersion, Snapshot, Split, Task
 
 if TYPE_CHECKING:
     from redpencil.store import Store
@@ -33,6 +33,18 @@ def take(store: Store, task: Task) -> Snapshot:
     snapshot = Snapshot(_digest(task, members), task, members)
     store.snapshots.put(snapshot)
     return snapshot
+
+
+def learned(store: Store, version: ModelVersion | None) -> set[str]:
+    """The corrections that a version or its ancestors learned from: the training part of their
+    snapshots, as far as their runs did not leave them out."""
+    ids: set[str] = set()
+    while version is not None:
+        if version.snapshot is not None:
+            train = {m.correction for m in store.snapshots.get(version.snapshot).side(Split.TRAIN)}
+            ids |= train - store.doubts.left_out(version.run) if version.run else train
+        version = store.versions.get(version.model, version.parent) if version.parent else None
+    return ids
 
 
 def manifest(snapshot: Snapshot) -> bytes:

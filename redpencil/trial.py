@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from redpencil import gate, linepack
+from redpencil import gate, linepack, snapshot
 from redpencil.bench import Bench, Place, Reading, places, served_precision
 from redpencil.blobs import Blobs
 from redpencil.caption_metrics import caption_scores, cider_each, typical
@@ -24,7 +24,6 @@ from redpencil.gate import Latency, LineScore
 from redpencil.linepack import PackedLine
 from redpencil.measure import MEASURES, Measure
 from redpencil.settings import Settings
-from redpencil.snapshot import side_of
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
 from redpencil.worth import BEST_CIDER, Worth
@@ -99,10 +98,10 @@ class Questions:
     def of(cls, store: Store, candidate: ModelVersion, task: Task, champion: str | None) -> Questions:
         """Newest first. Where there is no golden set, what the champion knew as well is the base."""
         measure, live = MEASURES[task], places(store.corrections.live(task))
-        held = [p for p in live if side_of(p.group) is Split.HOLDOUT]
-        known, before = _learned_ids(store, candidate), set[str]()
+        held = [p for p in live if snapshot.side_of(p.group) is Split.HOLDOUT]
+        known, before = snapshot.learned(store, candidate), set[str]()
         if champion and not measure.golden:
-            before = _learned_ids(store, store.versions.get(candidate.model, champion))
+            before = snapshot.learned(store, store.versions.get(candidate.model, champion))
         learned = [p for p in live if known & set(p.corrections)]
         new = [p for p in learned if known & set(p.corrections) - before]
         old = [p for p in learned if not known & set(p.corrections) - before]
@@ -134,23 +133,10 @@ class Questions:
         return {id: fate for key, fate in fates.items() for id in asked[key]}
 
 
-def _learned_ids(store: Store, candidate: ModelVersion) -> set[str]:
-    """The corrections in the training part of a version's snapshot and its ancestors', as far as their
-    runs did not leave them out."""
-    ids: set[str] = set()
-    at: ModelVersion | None = candidate
-    while at is not None:
-        if at.snapshot is not None:
-            train = {m.correction for m in store.snapshots.get(at.snapshot).side(Split.TRAIN)}
-            ids |= train - store.doubts.left_out(at.run) if at.run else train
-        at = store.versions.get(at.model, at.parent) if at.parent else None
-    return ids
-
-
 def _parrot(store: Store) -> str:
     """The most typical of the captions that may be trained on, else of all; empty where there is none."""
     live = places(store.corrections.live(Task.CAPTION))
-    taught = [p.texts for p in live if side_of(p.group) is Split.TRAIN]
+    taught = [p.texts for p in live if snapshot.side_of(p.group) is Split.TRAIN]
     return typical(taught or [p.texts for p in live]) if live else ""
 
 

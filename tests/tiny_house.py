@@ -53,7 +53,7 @@ def furnish(home: Path, mlflow_url: str = NOWHERE, lines: int = 40, **settings: 
     home.mkdir(parents=True, exist_ok=True)
     with Store.open(made.database, migrate=True) as store:
         _enthrone(store, made)
-        _correct(store, Blobs.open(made.blobs), lines)
+        correct(store, Blobs.open(made.blobs), lines)
     return made
 
 
@@ -76,9 +76,10 @@ def _enthrone(store: Store, settings: Settings) -> None:
     store.serving.change(ServingState(settings.model, 1, champion="1"), entry)
 
 
-def _correct(store: Store, blobs: Blobs, lines: int) -> None:
-    chance, answered, corrected = random.Random(1), [], []
-    for number in range(lines):
+def correct(store: Store, blobs: Blobs, lines: int, first: int = 0) -> None:
+    """Correct so many lines, each of a document of its own, the documents counted from `first`."""
+    chance, answered, corrected = random.Random(1 + first), [], []
+    for number in range(first, first + lines):
         text = "".join(chance.choices(tiny_bundle.ALPHABET, k=6)).strip() or "a"
         line = tiny_bundle.paint(text)
         sha = blobs.put(cv2.imencode(".png", line)[1].tobytes())

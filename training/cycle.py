@@ -177,7 +177,9 @@ class Cycle:
             page.file(f"report/{picture.name}", picture.read_bytes())
         tags = {"snapshot": job.snapshot.id, "bundle.sha256": name, "recipe": job.run.recipe}
         tags |= {"parent": parent or "", "precision": bundle.Manifest.load(folder).precision.value}
-        told = f"{job.run.recipe} trained by {self.id} on {len(job.members)} corrections"
+        told = f"{job.run.recipe} trained by {self.id} on {len(job.new)} corrections"
+        if job.again:
+            told += f" and again on {len(job.again)} that its parent knew"
         if job.left_out:
             told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)

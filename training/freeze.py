@@ -21,8 +21,9 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
         run = _choose(store, run, chosen, settings)
     assert run.snapshot is not None
     parent = run.params["parent"]
-    bundle = store.versions.get(run.model, parent).bundle if parent else None
-    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings)
+    version = store.versions.get(run.model, parent) if parent else None
+    known, bundle = snapshot.learned(store, version), version.bundle if version else None
+    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:

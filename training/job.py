@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import IO, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -43,7 +44,8 @@ class Lines:
 class Job:
     """All that decides how a run goes; the same job gives the same model. `parent` is a bundle's id.
 
-    `left_out` are corrections that the run doubts and does not learn from (training/quarantine.py).
+    `known` are corrections that the parent has learned from; `left_out` are such that the run
+    doubts and does not learn from (training/quarantine.py).
     """
 
     run: Run
@@ -51,6 +53,7 @@ class Job:
     snapshot: Snapshot
     parent: str | None
     settings: Settings
+    known: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
 
     @property
@@ -60,12 +63,25 @@ class Job:
 
     @property
     def members(self) -> list[Member]:
-        """What the run learns from: the snapshot's train side without what is left out."""
+        """What may be learned from: the snapshot's train side without what is left out."""
         return [m for m in self.snapshot.side(Split.TRAIN) if m.correction not in self.left_out]
 
+    @property
+    def new(self) -> list[Member]:
+        """The members that the parent has not learned from."""
+        return [m for m in self.members if m.correction not in self.known]
+
+    @property
+    def again(self) -> list[Member]:
+        """A random part of the others: the work grows with what is new, not with all that ever was."""
+        old, most = [m for m in self.members if m.correction in self.known], len(self.new)
+        drawn = np.random.default_rng(self.hyper.seed).permutation(len(old))[: max(self.hyper.earlier, most)]
+        return [old[i] for i in sorted(drawn)]
+
     def lines(self, blobs: Blobs) -> Lines:
-        """The members' lines and the rehearsal; the holdout is never opened here."""
-        cut = data.lines(self.members, blobs, self.settings.max_pixels, self.settings.max_pages)
+        """What is new, some of the rest, and the rehearsal; the holdout is never opened here."""
+        chosen = [*self.again, *self.new]
+        cut = data.lines(chosen, blobs, self.settings.max_pixels, self.settings.max_pages)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         return Lines(*data.set_aside(cut, self.hyper.validation), rehearsed)
 

@@ -16,6 +16,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from redpencil import snapshot
 from redpencil.blobs import Blobs
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.ids import new_id
@@ -117,11 +118,12 @@ def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settin
     hyper = family.defaults.updated(params)
     with Store.open(settings.database) as store:
         parent = champion(store, model, family, Blobs.open(settings.blobs))
-        bundle = store.versions.get(model, parent).bundle if parent else None
+        version = store.versions.get(model, parent) if parent else None
+        known, bundle = snapshot.learned(store, version), version.bundle if version else None
         taken = to_learn_from(store, settings.task_of(model))
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads})
-    return Job(run, hyper, taken, bundle, alone)
+    return Job(run, hyper, taken, bundle, alone, frozenset(known))
 
 
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:

@@ -1,0 +1,81 @@
+"""What a run learns from: all that its parent does not know, and a bounded part of what it does."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import tiny_house
+
+from redpencil.blobs import Blobs
+from redpencil.settings import Settings
+from redpencil.store import Store
+from redpencil.types import Doubt, Member, ModelVersion, RunState
+from training.freeze import freeze
+from training.job import Job
+
+
+@pytest.fixture(autouse=True)
+def _recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDPENCIL_RECIPES", str(tiny_house.RECIPES))
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return tiny_house.furnish(tmp_path, lines=30)
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[Store]:
+    with Store.open(settings.database) as opened:
+        yield opened
+
+
+def a_job(settings: Settings, store: Store, **params: object) -> Job:
+    return freeze(store, store.runs.get(tiny_house.queue(settings, **params)), settings)
+
+
+def a_version_of(job: Job, store: Store, settings: Settings) -> str:
+    """A version that learned what the job would learn; the next run goes on from it."""
+    bundle = store.versions.get(settings.model, "1").bundle
+    made = ModelVersion(settings.model, "2", bundle, time.time(), "1", job.snapshot.id, job.run.id)
+    store.versions.add(made)
+    store.runs.update(job.run.id, state=RunState.FAILED)  # one at a time may be waiting
+    return made.version
+
+
+def ids(members: list[Member]) -> set[str]:
+    return {m.correction for m in members}
+
+
+def test_all_is_new_to_the_first_version(settings: Settings, store: Store) -> None:
+    job = a_job(settings, store)
+    assert job.new == job.members
+    assert job.again == []
+
+
+def test_what_the_parent_knows_is_met_again_within_a_bound(settings: Settings, store: Store) -> None:
+    first = a_job(settings, store)
+    parent = a_version_of(first, store, settings)
+    tiny_house.correct(store, Blobs.open(settings.blobs), 8, first=30)
+    job = a_job(settings, store, parent=parent, earlier=5)
+    assert ids(job.new) == ids(job.members) - ids(first.members)
+    assert 0 < len(job.new) <= 8
+    assert len(job.again) == max(5, len(job.new))
+    assert ids(job.again) < ids(first.members)
+    given = job.lines(Blobs.open(settings.blobs))
+    assert {line.key for line in (*given.learn, *given.validate)} == ids(job.new) | ids(job.again)
+
+
+def test_nothing_new_is_no_reason_not_to_learn(settings: Settings, store: Store) -> None:
+    first = a_job(settings, store)
+    job = a_job(settings, store, parent=a_version_of(first, store, settings))
+    assert (job.new, ids(job.again)) == ([], ids(first.members))
+
+
+def test_what_a_run_left_out_is_new_to_the_next(settings: Settings, store: Store) -> None:
+    first = a_job(settings, store)
+    parent = a_version_of(first, store, settings)
+    left = first.members[0].correction
+    store.doubts.add_many([Doubt(first.run.id, left, time.time(), 0.9, left_out=True)])
+    assert ids(a_job(settings, store, parent=parent).new) == {left}
