@@ -15,12 +15,13 @@ import json
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
+from pyarrow.fs import LocalFileSystem
 
 from redpencil import datasets
 from redpencil.caption_metrics import caption_scores
@@ -30,11 +31,11 @@ from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
 from training.data import Line
-from training.device import autocast
-from training.job import Lines
+from training.job import Lines, load, restore
 from training.learner import Learner
+from training.loop import Loop
+from training.place import BEST, Alone
 from training.recipe import Hyper
-from training.schedule import Patience, rate
 
 PIXELS = 60_000_000
 
@@ -49,67 +50,27 @@ def lines(samples: Sequence[Sample]) -> list[Line]:
     return found
 
 
-class School:
-    """Trains in this process, an epoch at a time, with all that is needed to go on in one file."""
+@dataclass
+class Told:
+    """Prints each epoch, and ends the run when its CPU seconds are spent; a `training.loop.Watcher`."""
 
-    def __init__(self, model: Learner, given: Lines, hyper: Hyper, budget_s: float, kept: Path) -> None:
-        every = hyper.report_every or max(1, round(hyper.pass_steps(len(given.learn))))
-        self.model, self.hyper, self.budget_s, self.kept = (
-            model,
-            replace(hyper, report_every=every),
-            budget_s,
-            kept,
-        )
-        self.lessons = model.lessons(given, self.hyper)
-        self.groups = [{**g, "full": g["lr"]} for g in model.parameter_groups(self.hyper)]
-        self.optimiser = torch.optim.AdamW(self.groups, weight_decay=hyper.weight_decay, fused=True)
-        self.epochs = -(-self.hyper.total_steps(len(given.learn)) // every)
-        self.history: list[dict[str, Any]] = []
-        self.best: tuple[float, dict[str, Any]] = (inf, {})
-        if kept.exists():
-            state = torch.load(kept, weights_only=False)
-            model.load_state_dict(state["model"])
-            self.optimiser.load_state_dict(state["optimiser"])
-            self.history, self.best = state["history"], state["best"]
+    budget_s: float = inf
 
-    def run(self) -> None:
-        while len(self.history) < self.epochs and self.spent < self.budget_s:
-            self.epoch(len(self.history))
-        self.model.load_state_dict(self.best[1])
+    def step(self, progress: dict[str, Any]) -> bool:
+        return time.process_time() > self.budget_s
 
-    @property
-    def spent(self) -> float:
-        return sum(row["cpu_s"] for row in self.history)
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        print(json.dumps(history[-1] | {"cpu_s": round(time.process_time())}), flush=True)
 
-    def epoch(self, number: int) -> None:
-        began, losses = time.process_time(), []
-        torch.manual_seed(number)
-        self.model.train()
-        for step, batch in enumerate(self.lessons.epoch(number), number * self.hyper.report_every):
-            share = rate(self.hyper, step, self.epochs * self.hyper.report_every, Patience(0))
-            for group in self.optimiser.param_groups:
-                group["lr"] = group["full"] * share
-            with autocast(torch.device("cpu"), self.hyper):
-                answer = self.model(*batch.inputs)
-            loss = self.lessons.loss(answer, batch)
-            self.optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_([p for g in self.groups for p in g["params"]], self.hyper.clip)
-            self.optimiser.step()
-            losses.append(float(loss.detach()))
-        marks = self.lessons.mark()
-        assert marks is not None
-        row = {"epoch": number + 1, "loss": sum(losses) / len(losses), **asdict(marks)}
-        self.history.append(row | {"cpu_s": time.process_time() - began})
-        if marks.score < self.best[0]:
-            self.best = (marks.score, {n: v.clone() for n, v in self.model.state_dict().items()})
-        self.keep()
-        print(json.dumps(self.history[-1]), flush=True)
 
-    def keep(self) -> None:
-        state = {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
-        torch.save(state | {"history": self.history, "best": self.best}, self.kept.with_suffix(".part"))
-        self.kept.with_suffix(".part").rename(self.kept)
+def learn(model: Learner, given: Lines, hyper: Hyper, folder: Path, told: Told) -> list[dict[str, Any]]:
+    """Train as a run does, from the folder's latest checkpoint on, to the best epoch; returns the history."""
+    place = Alone(LocalFileSystem(), str(folder))
+    ended = Loop(hyper, model, given, told, place).run()
+    if ended.how == "failed":
+        raise RuntimeError(ended.why)
+    restore(model, load(folder / BEST))
+    return ended.history
 
 
 def judged(folder: Path, samples: Sequence[Sample], known: set[str]) -> dict[str, Any]:
@@ -154,15 +115,19 @@ def main() -> None:
     given = Lines(lines(train), lines(val), [])
     torch.manual_seed(asked.seed)
     model = chosen.build(None, [line.text for line in given.learn], hyper)
-    school = School(model, given, hyper, asked.cpu_seconds, asked.out / "school.pt")
-    school.run()
+    history = learn(model, given, hyper, asked.out / "checkpoints", Told(asked.cpu_seconds))
     folder = asked.out / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     model.to_bundle(folder, given.learn, {"recipe": asked.recipe})
-    row = {"data": asked.data.name, "recipe": asked.recipe, "params": params, "cpu_s": round(school.spent)}
+    row = {
+        "data": asked.data.name,
+        "recipe": asked.recipe,
+        "params": params,
+        "cpu_s": round(time.process_time()),
+    }
     row |= judged(folder, test, {t for s in train for t in s.texts})
-    (asked.out / "result.json").write_text(json.dumps(row | {"history": school.history}, indent=1))
+    (asked.out / "result.json").write_text(json.dumps(row | {"history": history}, indent=1))
     print(json.dumps(row, indent=1, ensure_ascii=False))
 
 

@@ -16,9 +16,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
 from training.device import autocast, spread
-from training.job import Cancelled, Ended, Job, Lines, learned, restore
+from training.job import Cancelled, Ended, Lines, learned, restore
 from training.learner import Batch, Learner, Marks
 from training.place import Place
+from training.recipe import Hyper
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
 
@@ -46,17 +47,17 @@ class Loop:
     that was killed goes on exactly as if nothing had happened.
     """
 
-    def __init__(self, job: Job, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
+    def __init__(self, hyper: Hyper, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
         self.place, self.rank, self.world, self.device = place, place.rank, place.world, place.device
         # The workers share every batch, so that their number does not change what is learned.
-        every = job.hyper.report_every or max(1, round(job.hyper.pass_steps(len(lines.learn))))
-        self.hyper = replace(job.hyper, batch=ceil(job.hyper.batch / self.world), report_every=every)
+        every = hyper.report_every or max(1, round(hyper.pass_steps(len(lines.learn))))
+        self.hyper = replace(hyper, batch=ceil(hyper.batch / self.world), report_every=every)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # collectives of objects go by the current one
         self.model, self.watcher = model.to(self.device), watcher
         self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
-        self.epochs = ceil(job.hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
+        self.epochs = ceil(hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
         groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
         self.trained = [p for group in groups for p in group["params"]]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.hyper.weight_decay, fused=True)

@@ -76,7 +76,7 @@ class Alone:
 
     def __init__(self, files: FileSystem, folder: str) -> None:
         self.files, self.folder = files, folder
-        self.device = ray.train.torch.get_device()
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def latest(self) -> State | None:
         if self.files.get_file_info(f"{self.folder}/{LATEST}").type is FileType.NotFound:

@@ -62,17 +62,10 @@ class Hyper:
 
     def updated(self, params: Mapping[str, Any]) -> Hyper:
         """These with single fields replaced; an unknown field or a wrong type is refused."""
-        known = {f.name for f in fields(self)}
-        if unknown := sorted(set(params) - known):
+        known = {f.name: float if f.type == "float" else type(getattr(self, f.name)) for f in fields(self)}
+        if unknown := sorted(set(params) - set(known)):
             raise BadInput(f"unknown training parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return replace(self, **{k: self._like_default(k, v) for k, v in params.items()})
-
-    def _like_default(self, name: str, value: Any) -> Any:
-        kind = type(getattr(self, name))
-        try:
-            return YES_NO[str(value).lower()] if kind is bool else kind(value)
-        except (TypeError, ValueError, KeyError) as error:
-            raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error
+        return replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
 
     def total_steps(self, lines: int) -> int:
         """Optimiser steps of a run that learns from so many corrected lines."""
@@ -84,6 +77,13 @@ class Hyper:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _as(kind: type, name: str, value: Any) -> Any:
+    try:
+        return YES_NO[str(value).lower()] if kind is bool else kind(value)
+    except (TypeError, ValueError, KeyError) as error:
+        raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error
 
 
 class LineModel(Learner):

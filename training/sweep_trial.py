@@ -25,7 +25,7 @@ def trial(config: Mapping[str, Any], job: Job, parent: str) -> None:
     name = ", ".join(f"{k}={_short(v)}" for k, v in config.items())
     run = page.begin(name, mine.hyper.to_dict(), job.snapshot, parent)
     lines, told = mine.lines(blobs), Told(page, run)
-    ended = Loop(mine, mine.build(blobs, lines), lines, told, Trial(told)).run()
+    ended = Loop(mine.hyper, mine.build(blobs, lines), lines, told, Trial(told)).run()
     page.end(run, "FINISHED" if ended.how == "done" else "FAILED")
     if ended.how != "done":
         raise RedpencilError(ended.why)

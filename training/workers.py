@@ -173,7 +173,7 @@ def work(config: dict[str, Any]) -> Ended:
     try:
         with Live(Page(job)) as live:
             lines = job.lines(blobs)
-            loop = Loop(job, job.build(blobs, lines), lines, Follower(store, job.run.id, live), place)
+            loop = Loop(job.hyper, job.build(blobs, lines), lines, Follower(store, job.run.id, live), place)
             return replace(loop.run(), machine=_machine(loop))
     except RedpencilError as error:
         # Trying again would not help; alone, a worker may say so instead of being restarted.

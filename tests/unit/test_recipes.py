@@ -50,6 +50,8 @@ def test_training_parameters_are_checked() -> None:
         Hyper().updated({"learning_rate": 1})
     with pytest.raises(BadInput, match="steps must be int"):
         Hyper().updated({"steps": "many"})
+    whole = recipe.find("catr").defaults  # whose passes are a whole number
+    assert whole.updated({"passes": "0.5"}).passes == 0.5
 
 
 def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) -> None:
