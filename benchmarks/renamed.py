@@ -61,7 +61,7 @@ def corrected(train: Sequence[Sample], count: int, earlier: int, seed: int) -> L
     known = {line.key for line in chosen}
     rest = [line for line in lines(train) if line.key not in known]
     new = [replace(line, text=renamed(line.text)) for line in chosen]
-    return Lines([*new, *chance.sample(rest, max(earlier, len(new)))], [], [])
+    return Lines(new, [], again=chance.sample(rest, min(len(rest), max(earlier, len(new)))))
 
 
 def judged(folder: Path, held: Sequence[Sample]) -> dict[str, Any]:
@@ -94,13 +94,14 @@ def main() -> None:
     row: dict[str, Any] = {"params": params, "before": judged(asked.bundle, held)}
     given = corrected(train, asked.corrections, hyper.earlier, asked.seed)
     torch.manual_seed(asked.seed)
-    model = chosen.build(asked.bundle, [line.text for line in given.learn], hyper)
+    taught = [*given.again, *given.learn]
+    model = chosen.build(asked.bundle, [line.text for line in taught], hyper)
     row["history"] = learn(model, given, hyper, asked.out / "checkpoints", Told())
-    row |= {"texts": len(given.learn), "cpu_s": round(time.process_time())}
+    row |= {"texts": given.counts(), "cpu_s": round(time.process_time())}
     folder = asked.out / "bundle"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    model.to_bundle(folder, given.learn, {"recipe": asked.recipe})
+    model.to_bundle(folder, taught, {"recipe": asked.recipe})
     row["after"] = judged(folder, held)
     (asked.out / "result.json").write_text(json.dumps(row, indent=1, ensure_ascii=False))
     print(json.dumps({k: v for k, v in row.items() if k != "history"}, indent=1, ensure_ascii=False))

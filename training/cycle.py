@@ -134,7 +134,8 @@ class Cycle:
             lines = job.lines(self.blobs)
             model, kept = self.tuned(job, lines)
             # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
-            shown = [*lines.learn, *lines.rehearse[: len(lines.learn)]]
+            taught = [*lines.again, *lines.learn]
+            shown = [*taught, *lines.rehearse[: len(taught)]]
             model.to_bundle(beside, shown, self.lineage(job) | {"kept": kept})
             write_all(job.folder / "pictures", model.pictures([x.image for x in shown[:PICTURES]]))
             beside.rename(folder)

@@ -30,11 +30,18 @@ class Cancelled(RedpencilError):
 
 @dataclass(frozen=True)
 class Lines:
-    """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse."""
+    """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse, and
+    corrected lines that its parent knows and that it goes over again."""
 
     learn: list[data.Line]
     validate: list[data.Line]
-    rehearse: list[data.Line]
+    rehearse: list[data.Line] = field(default_factory=list)
+    again: list[data.Line] = field(default_factory=list)
+
+    @property
+    def a_pass(self) -> int:
+        """How many are met in a pass: all that are new, and as many of those before."""
+        return len(self.learn) + min(len(self.learn), len(self.again))
 
     def counts(self) -> dict[str, int]:
         return {f.name: len(getattr(self, f.name)) for f in fields(self)}
@@ -83,13 +90,15 @@ class Job:
         chosen = [*self.again, *self.new]
         cut = data.lines(chosen, blobs, self.settings.max_pixels, self.settings.max_pages)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
-        return Lines(*data.set_aside(cut, self.hyper.validation), rehearsed)
+        learn, aside = data.set_aside(cut, self.hyper.validation)
+        new = [line for line in learn if line.key not in self.known] or learn
+        return Lines(new, aside, rehearsed, learn[: len(learn) - len(new)])
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""
         torch.manual_seed(self.hyper.seed)
         parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
-        texts = [line.text for line in (*lines.learn, *lines.validate, *lines.rehearse)]
+        texts = [x.text for x in (*lines.again, *lines.learn, *lines.validate, *lines.rehearse)]
         return recipe.find(self.run.recipe).build(parent, texts, self.hyper)
 
 

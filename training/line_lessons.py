@@ -17,7 +17,8 @@ class LineLessons:
 
     def __init__(self, model: LineModel, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         self.model, self.hyper, self.world = model, hyper, world
-        self.batches = Batches(model, lines.learn, lines.rehearse, hyper, rank, world)
+        corrected = [*lines.again, *lines.learn]
+        self.batches = Batches(model, corrected, lines.rehearse, hyper, rank, world)
         self.held = Stock(model, lines.validate[rank::world], 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Iterator[Batch]:

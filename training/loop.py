@@ -50,14 +50,14 @@ class Loop:
     def __init__(self, hyper: Hyper, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
         self.place, self.rank, self.world, self.device = place, place.rank, place.world, place.device
         # The workers share every batch, so that their number does not change what is learned.
-        every = hyper.report_every or max(1, round(hyper.pass_steps(len(lines.learn))))
+        every = hyper.report_every or max(1, round(hyper.pass_steps(lines.a_pass)))
         self.hyper = replace(hyper, batch=ceil(hyper.batch / self.world), report_every=every)
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)  # collectives of objects go by the current one
         self.model, self.watcher = model.to(self.device), watcher
         self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
-        self.epochs = ceil(hyper.total_steps(len(lines.learn)) / self.hyper.report_every)
+        self.epochs = ceil(hyper.total_steps(lines.a_pass) / self.hyper.report_every)
         groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
         self.trained = [p for group in groups for p in group["params"]]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.hyper.weight_decay, fused=True)

@@ -94,26 +94,46 @@ class Images:
         return self.model.augment(image, np.random.default_rng(seed), self.hyper.augment)
 
 
+class Deck:
+    """Texts to be drawn: every pass meets each once, in random order."""
+
+    def __init__(self, model: ImageToText, lines: Sequence[Line], seed: int) -> None:
+        self.lines, self.seed = lines, seed
+        self.spelled = [model.spell(line.text) for line in lines]
+
+    def draws(self, start: int, count: int) -> list[tuple[int, int]]:
+        """(line, pass) of the draws `start` onwards."""
+        drawn: list[tuple[int, int]] = []
+        while count > len(drawn):
+            turn, skip = divmod(start + len(drawn), len(self.lines))
+            order = np.random.default_rng([self.seed, turn]).permutation(len(self.lines))
+            drawn += [(int(i), turn) for i in order[skip : skip + count - len(drawn)]]
+        return drawn
+
+
 class TextLessons:
-    """See `training.learner.Lessons`: every pass meets each text once, in random order."""
+    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any."""
 
     def __init__(self, model: ImageToText, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         if not lines.learn:
             raise BadInput("there is no text to learn from")
         self.model, self.hyper, self.world = model, hyper, world
-        self.lines = lines.learn[rank::world] or lines.learn
-        self.spelled = [model.spell(line.text) for line in self.lines]
-        self.images = Images(model, self.lines, hyper)
+        new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
+        self.new, self.old = Deck(model, new, hyper.seed), Deck(model, old, hyper.seed)
+        self.images = Images(model, [*new, *old], hyper)
         places = list(dict.fromkeys(_place(x) for x in lines.validate))[:MOST_HELD][rank::world]
         self.held = {p: [x for x in lines.validate if _place(x) == p] for p in places}
         self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
 
     def epoch(self, number: int) -> Iterator[TextBatch]:
         count = self.hyper.report_every * self.hyper.accumulate
+        old = self.hyper.batch // 2 if self.old.lines else 0
         for batch in range(number * count, (number + 1) * count):
-            drawn = self._draws(batch * self.hyper.batch, self.hyper.batch)
-            features = [self.images.features(_place(self.lines[i]), turn + 1) for i, turn in drawn]
-            yield self._batch(features, [self.spelled[i] for i, _ in drawn])
+            drawn = [(self.old, *draw) for draw in self.old.draws(batch * old, old)]
+            new = self.hyper.batch - old
+            drawn += [(self.new, *draw) for draw in self.new.draws(batch * new, new)]
+            features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
+            yield self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
 
     def loss(self, answer: Tensor, batch: TextBatch) -> Tensor:
         return cross_entropy(answer, batch.targets, self.hyper.smoothing)
@@ -143,15 +163,6 @@ class TextLessons:
             written = generate.generate(TorchDecoder(self.model), memory, self.model.generation)
         said = [self.model.tokenizer.decode(tokens).strip() for tokens, _ in written]
         return [(loss, t, s) for t, s in zip(texts, said, strict=True)]
-
-    def _draws(self, start: int, count: int) -> list[tuple[int, int]]:
-        """(line, pass) of the draws `start` onwards."""
-        drawn = []
-        while count > len(drawn):
-            turn, skip = divmod(start + len(drawn), len(self.lines))
-            order = np.random.default_rng([self.hyper.seed, turn]).permutation(len(self.lines))
-            drawn += [(int(i), turn) for i in order[skip : skip + count - len(drawn)]]
-        return drawn
 
     def _batch(self, features: Sequence[Tensor], spelled: Sequence[list[int]]) -> TextBatch:
         start = list(self.model.generation.start)

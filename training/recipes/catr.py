@@ -185,6 +185,7 @@ RECIPE = Recipe(
         smoothing=0.0,
         replay=0.0,
         rehearsal=0,
+        earlier=4000,
         augment=1.0,
         validation=0.1,
     ),

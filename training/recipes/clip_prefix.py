@@ -239,6 +239,7 @@ RECIPE = Recipe(
         precision="bf16",
         replay=0.0,
         rehearsal=0,
+        earlier=4000,
         copies=1,
         augment=0.0,
         validation=0.1,

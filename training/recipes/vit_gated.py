@@ -282,6 +282,7 @@ RECIPE = Recipe(
         precision="bf16",
         replay=0.0,
         rehearsal=0,
+        earlier=4000,
         augment=0.5,
         validation=0.1,
     ),
