@@ -76,7 +76,8 @@ def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp
     assert set(Manifest.load(folder).decoders) == set(Manifest.load(folder).graphs) >= {Precision.FP32}
     assert "bars" in open_reader(folder).read(gallery.paint(3)[0]).text
 
-    again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 2}), settings)
+    alone = settings.model_copy(update={"train_workers": 0})
+    again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 2}), alone)
     with Store.open(settings.database) as store:
         second = store.versions.get(model, again.version)
         assert (second.parent, store.versions.verdict(model, "2").champion) == ("1", "1")

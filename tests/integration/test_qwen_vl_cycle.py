@@ -79,7 +79,8 @@ def test_two_data_sets_become_a_judged_version_that_reads_and_goes_on(
     said = [open_reader(folder).read(page).text for page in pages]
     assert sum(a == b for a, b in zip(said, 2 * tiny_qwen.WORDS[:4], strict=True)) >= 6
 
-    again = cycle.run(tiny_qwen.queue(house, **SMALL | {"steps": 10, "lr": 1e-4}), house)
+    alone = house.model_copy(update={"train_workers": 0})
+    again = cycle.run(tiny_qwen.queue(house, **SMALL | {"steps": 10, "lr": 1e-4}), alone)
     with Store.open(house.database) as store:
         assert store.versions.get(house.model, again.version).parent == "1"
 
