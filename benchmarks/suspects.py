@@ -75,7 +75,7 @@ def made(data: Path, name: str, half: int, lines: int, seed: int) -> tuple[list[
         assert isinstance(model, LineModel)
         return model
 
-    return see(build, said, ppocr.defaults), kinds
+    return see(build, said, ppocr.defaults).seen, kinds
 
 
 class Tally:

@@ -149,7 +149,7 @@ class Cycle:
         restore(model, load(job.folder / workers.BEST))
         if job.parent is None or not job.hyper.replay or not isinstance(model, LineModel):
             return model, 1.0
-        kept = temper(model, before, unrehearsed(job.hyper))
+        kept = temper(model, before, unrehearsed(job.hyper), job.reach)
         log.info("%s keeps %.0f %% of the way from its parent", self.id, 100 * kept)
         return model, kept
 

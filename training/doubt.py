@@ -14,8 +14,9 @@ from torch.nn import functional as F
 
 from redpencil import vocab
 from redpencil.decode import ctc_greedy
+from redpencil.metrics import distance
 from redpencil.suspects import Opinion, Seen
-from training import side_by_side
+from training import reach, side_by_side
 from training.data import Batch, Line, batched
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
@@ -29,6 +30,7 @@ BESIDE = 8
 OTHERS = 16
 """Texts of other lines about as long, to compare with."""
 SIZE = 16  # lines per batch
+MEASURED = 200  # lines per reader by which the way back is measured, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,15 @@ class Statement:
     earlier: Sequence[str] = ()
 
 
-def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper) -> list[Seen]:
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What readers make of statements, and how much of the way from the parent a run needs for them."""
+
+    seen: list[Seen]
+    reach: float = 1.0
+
+
+def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper) -> Sight:
     """What readers make of statements that are given in reading order.
 
     `build` gives the parent, able to spell every text. Two readers go on from it, each with one
@@ -50,19 +60,22 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
     """
     room = Room(build, said)
     opinions = [[opinion] for opinion in room.opinions(room.parent, range(len(said)))]
-    if len(said) >= FEWEST:
+    far = 1.0
+    if len(said) >= reach.FEWEST:
         half = np.random.default_rng(hyper.seed).permutation(len(said)) % 2
         sides = [np.flatnonzero(half == side).tolist() for side in (0, 1)]
         own = max(1, torch.get_num_threads() // 2)
         with side_by_side.threads(2, own) as both:
             found = list(both.map(lambda one: room.crossed(*one, hyper), (sides, sides[::-1])))
-        for i, opinion in chain.from_iterable(found):
-            opinions[i].append(opinion)
+        far = reach.least([wrong for _, wrong in found])
+        for i, opinion in chain.from_iterable(said for said, _ in found):
+            opinions[i] += [opinion] if len(said) >= FEWEST else []
     lines = [s.line for s in said]
-    return [
+    seen = [
         Seen(line.key, s.author, line.group, line.text, of_it)
         for s, line, of_it in zip(said, lines, opinions, strict=True)
     ]
+    return Sight(seen, far)
 
 
 class Room:
@@ -78,9 +91,13 @@ class Room:
         self.by_length = np.argsort([len(t) for t in self.texts], kind="stable")
         self.rank = np.argsort(self.by_length)
 
-    def crossed(self, learn: Sequence[int], judge: Sequence[int], hyper: Hyper) -> list[tuple[int, Opinion]]:
-        """What a reader that learned from some of the lines makes of others."""
-        return list(zip(judge, self.opinions(self.taught(learn, hyper), judge), strict=True))
+    def crossed(
+        self, learn: Sequence[int], judge: Sequence[int], hyper: Hyper
+    ) -> tuple[list[tuple[int, Opinion]], list[int]]:
+        """What a reader taught by some of the lines makes of others, and its errors on the way back."""
+        reader = self.taught(learn, hyper)
+        said = list(zip(judge, self.opinions(reader, judge), strict=True))
+        return said, reach.errors(self.parent, reader, lambda model: self.errors(model, judge[:MEASURED]))
 
     def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
         """The parent after a short training on some of the lines."""
@@ -116,22 +133,32 @@ class Room:
 
     def opinions(self, model: LineModel, chosen: Sequence[int]) -> list[Opinion]:
         """What a model makes of some of the lines, in their order."""
+        found = {i: self._opinion(i, logp) for i, logp in self._heard(model, chosen)}
+        return [found[i] for i in chosen]
+
+    def errors(self, model: LineModel, chosen: Sequence[int]) -> int:
+        """Wrong characters of a model on some of the lines."""
+        return sum(distance(self.texts[i], self._reading(logp)) for i, logp in self._heard(model, chosen))
+
+    def _heard(self, model: LineModel, chosen: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+        """Some lines, in any order, with log probabilities [T, K] of the characters that occur here."""
         order = sorted(chosen, key=lambda i: self.features[i].shape[-1])
-        found: dict[int, Opinion] = {}
+        none = torch.zeros(0, dtype=torch.long)
         for start in range(0, len(order), SIZE):
             some = order[start : start + SIZE]
+            batch = batched([(self.features[i].float(), none) for i in some])
             with torch.inference_mode():
-                none = torch.zeros(0, dtype=torch.long)
-                batch = batched([(self.features[i].float(), none) for i in some])
                 logits, lengths = model(*batch.inputs)
                 logp = logits[..., self.columns].float().log_softmax(-1)
-                found |= {i: self._opinion(i, logp[row, : int(lengths[row])]) for row, i in enumerate(some)}
-        return [found[i] for i in chosen]
+            yield from ((i, logp[row, : int(lengths[row])]) for row, i in enumerate(some))
+
+    def _reading(self, logp: Tensor) -> str:
+        best = logp.max(-1)
+        return ctc_greedy(best.indices.numpy(), best.values.exp().numpy(), self.alphabet).text
 
     def _opinion(self, i: int, logp: Tensor) -> Opinion:
         """Where writing is denser than the model's steps, each is heard twice, or its text had no room."""
-        best = logp.max(-1)
-        reading = ctc_greedy(best.indices.numpy(), best.values.exp().numpy(), self.alphabet).text
+        reading = self._reading(logp)
         if isinf(self._costs(logp, [self.texts[i]])[0]):
             logp = logp.repeat_interleave(2, 0)
         near, others = self._near(i), self._others(i)

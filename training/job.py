@@ -20,7 +20,7 @@ from training import data, recipe
 from training.learner import Learner
 from training.recipe import Hyper
 
-NOT_HYPER = ("parent", "doubt")
+NOT_HYPER = ("parent", "doubt", "reach")
 """Fields of a run's params that are no field of Hyper."""
 
 
@@ -67,6 +67,11 @@ class Job:
     def folder(self) -> Path:
         """Where this machine keeps what it works on for the run."""
         return self.settings.home / "runs" / self.run.id
+
+    @property
+    def reach(self) -> float:
+        """How much of the way from its parent the run goes at most (training/reach.py)."""
+        return float(self.run.params.get("reach", 1.0))
 
     @property
     def members(self) -> list[Member]:

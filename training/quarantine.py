@@ -42,7 +42,9 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
         return job
     doubts = store.doubts.of_run(job.run.id)
     if not doubts and (open := waiting(job, store)):
-        doubts = _looked_at(job, store, blobs, open) or _as_before(job, store, open)
+        found, far = _looked_at(job, store, blobs, open)
+        job = replace(job, run=store.runs.update(job.run.id, params={"reach": far, **job.run.params}))
+        doubts = found or _as_before(job, store, open)
         store.doubts.add_many(doubts)
     left_out = frozenset(d.correction for d in doubts if d.left_out)
     log.info("%s leaves out %d of %d corrections", job.run.id, len(left_out), len(job.members))
@@ -62,10 +64,13 @@ def _reading_order(m: Member) -> tuple[object, ...]:
     return m.group, m.image, m.page, min(y for _, y in m.polygon), m.polygon
 
 
-def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> list[Doubt]:
-    """What readers make of them; empty where there is no parent, or it does not read lines by CTC."""
+def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> tuple[list[Doubt], float]:
+    """What readers make of them, and how far the run may go from its parent.
+
+    Nothing where there is no parent, or it does not read lines by CTC.
+    """
     if job.parent is None:
-        return []
+        return [], 1.0
     torch.set_num_threads(workers.threads(job.settings))
     folder = fetch(job.parent, blobs, job.settings.home / "bundles")
     family, history = recipe.find(job.run.recipe), store.corrections.history(job.snapshot.task)
@@ -76,16 +81,17 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         return family.build(folder, spoken, job.hyper)
 
     if not isinstance(build(), LineModel):
-        return []
+        return [], 1.0
     cut = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
     said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
-    seen = see(cast(Callable[[], LineModel], build), said, job.hyper)
-    found = sorted(weigh(seen, store.doubts.settled(job.snapshot.task)), key=lambda s: -s.score)
+    sight = see(cast(Callable[[], LineModel], build), said, job.hyper)
+    found = sorted(weigh(sight.seen, store.doubts.settled(job.snapshot.task)), key=lambda s: -s.score)
     most, now = len(job.snapshot.side(Split.TRAIN)) // MOST, time.time()
-    return [
+    doubts = [
         Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
         for rank, s in enumerate(found)
     ]
+    return doubts, sight.reach
 
 
 def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:

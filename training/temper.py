@@ -26,8 +26,9 @@ ALLOWED = 1.02
 """How much CER of the base domain may grow by, as a ratio, before less of the way is gone."""
 
 
-def temper(model: LineModel, before: Mapping[str, Tensor], lines: Sequence[Line]) -> float:
-    """Take a tuned model back towards `before` until it reads `lines` about as well as that did.
+def temper(model: LineModel, before: Mapping[str, Tensor], lines: Sequence[Line], most: float = 1.0) -> float:
+    """Take a tuned model back towards `before`, to `most` of the way or less: until it reads `lines`
+    about as well as that did.
 
     The lines are of the base domain and were not trained on. Returns the share of the way that is
     kept, one of SHARES; the least of them where none forgets little enough, for the gate to judge.
@@ -37,11 +38,12 @@ def temper(model: LineModel, before: Mapping[str, Tensor], lines: Sequence[Line]
     features = Frozen(model).map(lambda line: line.image, lines)
     move(model, kept, after, 0.0)
     bar = ALLOWED * error(model, lines, features)
-    for share in SHARES:
+    shares = [share for share in SHARES if share <= most] or [most]
+    for share in shares:
         move(model, kept, after, share)
         if error(model, lines, features) <= bar:
             return share
-    return SHARES[-1]
+    return shares[-1]
 
 
 def unrehearsed(hyper: Hyper) -> list[Line]:
@@ -52,8 +54,11 @@ def unrehearsed(hyper: Hyper) -> list[Line]:
 
 
 def move(model: LineModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> None:
-    """Put the model `share` of the way from one state to another."""
-    between = {name: torch.lerp(before[name], after[name], share) for name in after}
+    """Put the model `share` of the way from one state to another; counters are those of the latter."""
+    between = {
+        name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
+        for name, value in after.items()
+    }
     model.load_state_dict(between)
     model.eval()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ import torch
 
 from training import data
 from training.data import Line
+from training.doubt import Statement, see
 from training.recipe import Hyper, LineModel
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
@@ -34,16 +36,24 @@ ARMS = {
 
 
 def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> float:
-    """Train a model in place; returns the share of the way from its parent that it keeps."""
+    """Train a model in place; returns the share of the way from its parent that it keeps.
+
+    A run is told by the same look at its corrections which of them to leave out; here all are right.
+    """
     hyper = hyper.updated(arm.changed)
+    tempered = arm.tempered and bool(hyper.replay)
+    parent = copy.deepcopy(model)
+    most = (
+        see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper).reach
+        if tempered
+        else 1.0
+    )
     before = {name: value.clone() for name, value in model.state_dict().items()}
     if arm.head_only:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("head."))
     learn(model, corrected, hyper)
-    if not (arm.tempered and hyper.replay):
-        return 1.0
-    return temper(model, before, unrehearsed(hyper))
+    return temper(model, before, unrehearsed(hyper), most) if tempered else 1.0
 
 
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
