@@ -17,6 +17,7 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
     chosen = recipe.find(run.recipe)
     hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
+    _check_reach(run.params.get("reach", 1.0))
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings)
     assert run.snapshot is not None
@@ -24,6 +25,17 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     version = store.versions.get(run.model, parent) if parent else None
     known, bundle = snapshot.learned(store, version), version.bundle if version else None
     return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
+
+
+def _check_reach(share: object) -> None:
+    try:
+        fits = 0 < float(str(share)) <= 1
+    except ValueError:
+        fits = False
+    if not fits:
+        raise BadInput(
+            f"training parameter reach is a share of the way from the parent, 0 to 1, not {share!r}"
+        )
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:

@@ -9,6 +9,7 @@ import pytest
 import tiny_house
 
 from redpencil.blobs import Blobs
+from redpencil.errors import BadInput
 from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
@@ -18,6 +19,7 @@ from training import model_card
 from training.freeze import freeze
 from training.job import Job
 from training.quarantine import quarantine
+from training.reach import SHARES
 from training.record import Record
 
 LINES = 120
@@ -74,6 +76,22 @@ def test_wrong_corrections_are_left_out_with_a_reason(settings: Settings, store:
         m.correction for m in job.members if m.split is Split.TRAIN
     }
     assert f"{len(wrong)} more were left out" in "\n".join(model_card.data(record))
+
+
+def test_how_far_a_run_may_go_is_kept_with_it(settings: Settings, store: Store) -> None:
+    job = a_run(settings, store)
+    assert job.reach in SHARES
+    assert freeze(store, store.runs.get(job.run.id), settings).reach == job.reach
+
+
+def test_a_person_may_say_how_far_a_run_goes(settings: Settings, store: Store) -> None:
+    assert a_run(settings, store, reach="0.3").reach == 0.3
+
+
+@pytest.mark.parametrize("share", ["far", 0, 1.5])
+def test_no_share_is_refused_in_words(settings: Settings, store: Store, share: object) -> None:
+    with pytest.raises(BadInput, match="reach is a share"):
+        a_run(settings, store, reach=share)
 
 
 def test_a_run_taken_up_again_does_not_look_again(
