@@ -68,8 +68,8 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
         with side_by_side.threads(2, own) as both:
             found = list(both.map(lambda one: room.crossed(*one, hyper), (sides, sides[::-1])))
         far = reach.least([wrong for _, wrong in found])
-        for i, opinion in chain.from_iterable(said for said, _ in found):
-            opinions[i] += [opinion] if len(said) >= FEWEST else []
+        for i, opinion in chain.from_iterable(heard for heard, _ in found if len(said) >= FEWEST):
+            opinions[i].append(opinion)
     lines = [s.line for s in said]
     seen = [
         Seen(line.key, s.author, line.group, line.text, of_it)

@@ -38,7 +38,7 @@ class Place(Protocol):
 
 
 class Worker:
-    """One of Ray Train's workers: it keeps the checkpoints, and starts the others again where one died."""
+    """One of Ray Train's workers: Ray Train keeps their checkpoints, and starts them again where one died."""
 
     def __init__(self) -> None:
         context = ray.train.get_context()
