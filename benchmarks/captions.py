@@ -31,10 +31,10 @@ from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
 from training.data import Line
-from training.job import Lines, load, restore
+from training.job import BEST, Lines, load, restore
 from training.learner import Learner
 from training.loop import Loop
-from training.place import BEST, Alone
+from training.place import Alone
 from training.recipe import Hyper
 
 PIXELS = 60_000_000
@@ -73,6 +73,22 @@ def learn(model: Learner, given: Lines, hyper: Hyper, folder: Path, told: Told) 
     return ended.history
 
 
+def begun(asked: argparse.Namespace) -> tuple[recipe.Recipe, list[Sample], dict[str, Any], Hyper]:
+    """The family, the data set, and the parameters as given and as they hold; makes the folder of results."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    chosen, params = recipe.find(asked.recipe), recipe.given(asked.set) | {"seed": asked.seed}
+    return chosen, list(datasets.read(asked.data).samples), params, chosen.defaults.updated(params)
+
+
+def exported(model: Learner, asked: argparse.Namespace, shown: Sequence[Line]) -> Path:
+    """The model's bundle in the folder of results, instead of an earlier one."""
+    folder: Path = asked.out / "bundle"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    model.to_bundle(folder, shown, {"recipe": asked.recipe})
+    return folder
+
+
 def judged(folder: Path, samples: Sequence[Sample], known: set[str]) -> dict[str, Any]:
     """Scores of every precision, on all samples and on those without a known caption."""
     told: dict[str, Any] = {}
@@ -107,19 +123,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    chosen, samples = recipe.find(asked.recipe), datasets.read(asked.data).samples
-    params = dict(p.split("=", 1) for p in asked.set) | {"seed": asked.seed}
-    hyper = chosen.defaults.updated(params)
+    chosen, samples, params, hyper = begun(asked)
     train, val, test = ([s for s in samples if s.split == part] for part in ("train", "val", "test"))
     given = Lines(lines(train), lines(val), [])
     torch.manual_seed(asked.seed)
     model = chosen.build(None, [line.text for line in given.learn], hyper)
     history = learn(model, given, hyper, asked.out / "checkpoints", Told(asked.cpu_seconds))
-    folder = asked.out / "bundle"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    model.to_bundle(folder, given.learn, {"recipe": asked.recipe})
+    folder = exported(model, asked, given.learn)
     row = {
         "data": asked.data.name,
         "recipe": asked.recipe,

@@ -15,7 +15,6 @@ import argparse
 import json
 import random
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -24,14 +23,12 @@ from typing import Any
 
 import torch
 
-from benchmarks.captions import PIXELS, Told, learn, lines
-from redpencil import datasets
+from benchmarks.captions import PIXELS, Told, begun, exported, learn, lines
 from redpencil.bundle import Manifest
 from redpencil.caption_metrics import caption_scores
 from redpencil.datasets import Sample
 from redpencil.formats import open_pages
 from redpencil.reader import open_reader
-from training import recipe
 from training.job import Lines
 
 WORDS = {
@@ -86,10 +83,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
-    chosen, samples = recipe.find(asked.recipe), datasets.read(asked.data).samples
-    params = dict(p.split("=", 1) for p in asked.set) | {"seed": asked.seed}
-    hyper = chosen.defaults.updated(params)
+    chosen, samples, params, hyper = begun(asked)
     train, held = ([s for s in samples if (s.split == "train") is part] for part in (True, False))
     row: dict[str, Any] = {"params": params, "before": judged(asked.bundle, held)}
     given = corrected(train, asked.corrections, hyper.earlier, asked.seed)
@@ -98,11 +92,7 @@ def main() -> None:
     model = chosen.build(asked.bundle, [line.text for line in taught], hyper)
     row["history"] = learn(model, given, hyper, asked.out / "checkpoints", Told())
     row |= {"texts": given.counts(), "cpu_s": round(time.process_time())}
-    folder = asked.out / "bundle"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    model.to_bundle(folder, taught, {"recipe": asked.recipe})
-    row["after"] = judged(folder, held)
+    row["after"] = judged(exported(model, asked, taught), held)
     (asked.out / "result.json").write_text(json.dumps(row, indent=1, ensure_ascii=False))
     print(json.dumps({k: v for k, v in row.items() if k != "history"}, indent=1, ensure_ascii=False))
 

@@ -24,6 +24,10 @@ NOT_HYPER = ("parent", "doubt", "reach")
 """Fields of a run's params that are no field of Hyper."""
 
 
+BEST = "best.pt"
+"""The best checkpoint, in the job's folder and among those that a run alone keeps."""
+
+
 class Cancelled(RedpencilError):
     """A person asked the run to stop."""
 
@@ -96,8 +100,9 @@ class Job:
         cut = data.lines(chosen, blobs, self.settings.max_pixels, self.settings.max_pages)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         learn, aside = data.set_aside(cut, self.hyper.validation)
-        new = [line for line in learn if line.key not in self.known] or learn
-        return Lines(new, aside, rehearsed, learn[: len(learn) - len(new)])
+        old = [line for line in learn if line.key in self.known]
+        new = [line for line in learn if line.key not in self.known]
+        return Lines(new or old, aside, rehearsed, old if new else [])
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""

@@ -13,14 +13,14 @@ import ray.train.torch
 import torch
 from pyarrow.fs import FileSystem, FileType
 
-from training.job import load
+from training.job import BEST, load
 
 State = dict[str, Any]
 """All that a run needs to go on: plain values and tensors."""
 
 FILE = "state.pt"
 """The one file of a checkpoint of Ray Train's."""
-LATEST, BEST = "latest.pt", "best.pt"
+LATEST = "latest.pt"
 
 
 class Place(Protocol):

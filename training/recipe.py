@@ -52,9 +52,7 @@ class Hyper:
     precision: Literal["bf16", "fp32"] = "fp32"
     replay: float = 0.5  # share of every batch that is rehearsal of the base domain
     rehearsal: int = 400  # different rehearsal lines to draw from
-    earlier: int = (
-        400  # corrections that the parent knows and that are met again; at least as many as are new
-    )
+    earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
     augment: float = 1.0  # strength of the augmentation; 0: none
     validation: float = 0.1  # share of train groups that only validate

@@ -20,7 +20,7 @@ from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training.device import memory
-from training.job import Ended, Job
+from training.job import BEST, Ended, Job
 from training.priority import CALM, current
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ RAY_ENVIRONMENT = {
     "RAY_worker_register_timeout_seconds": "900",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
 }
-BEST = "best.pt"
 WORKER_DEATHS = 2  # how often a run goes on after losing a worker
 
 
@@ -119,6 +118,7 @@ def _start_ray(settings: Settings) -> None:
 
 
 def _trainer(job: Job) -> Any:
+    import ray
     from ray import train
     from ray.train.torch import TorchTrainer
 
@@ -132,7 +132,7 @@ def _trainer(job: Job) -> Any:
         train_loop_config={"job": job, "alone": count == 0},
         scaling_config=train.ScalingConfig(
             num_workers=count,
-            use_gpu=_gpus(count) >= max(1, count),
+            use_gpu=count > 0 and ray.cluster_resources().get("GPU", 0) >= count,
             resources_per_worker={"CPU": share},
         ),
         run_config=train.RunConfig(
@@ -143,12 +143,6 @@ def _trainer(job: Job) -> Any:
             logging_config=train.LoggingConfig(log_level="WARNING"),
         ),
     )
-
-
-def _gpus(count: int) -> float:
-    import ray
-
-    return float(ray.cluster_resources().get("GPU", 0)) if count else torch.cuda.device_count()
 
 
 def threads(settings: Settings) -> int:
@@ -200,7 +194,6 @@ def _storage(settings: Settings) -> str:
 
 
 def _fetch_best(job: Job, result: Any) -> None:
-    from training.place import BEST as KEPT
     from training.place import FILE
 
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -211,6 +204,6 @@ def _fetch_best(job: Job, result: Any) -> None:
             shutil.copyfile(Path(there, FILE), part)
     else:  # training/place.py, Alone
         files, folder = storage(job)
-        with files.open_input_stream(f"{folder}/{KEPT}") as file, part.open("wb") as copy:
+        with files.open_input_stream(f"{folder}/{BEST}") as file, part.open("wb") as copy:
             shutil.copyfileobj(file, copy)
     part.rename(job.folder / BEST)

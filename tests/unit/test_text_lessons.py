@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from training.data import Line
 from training.job import Lines
@@ -22,29 +23,33 @@ HYPER = replace(
     batch=4,
     report_every=1,
 )
-MODEL = catr.build(None, [*NEW, *OLD], HYPER)
+
+
+@pytest.fixture(scope="module")
+def model() -> catr.Catr:
+    return catr.build(None, [*NEW, *OLD], HYPER)
 
 
 def lines(texts: list[str]) -> list[Line]:
     return [Line(np.zeros((32, 32, 3), np.uint8), text, text, "", text) for text in texts]
 
 
-def texts(batch: TextBatch) -> list[str]:
-    tokenizer, end = MODEL.tokenizer, MODEL.generation.end
+def texts(model: catr.Catr, batch: TextBatch) -> list[str]:
+    tokenizer, end = model.tokenizer, model.generation.end
     return [tokenizer.decode([t for t in row if t >= 0 and t != end]) for row in batch.targets.tolist()]
 
 
-def test_half_of_each_batch_is_known_already_and_others_come_in_turn() -> None:
-    lessons = TextLessons(MODEL, Lines(lines(NEW), [], again=lines(OLD)), HYPER, 0, 1)
-    met = [texts(batch) for epoch in range(3) for batch in lessons.epoch(epoch)]
+def test_half_of_each_batch_is_known_already_and_others_come_in_turn(model: catr.Catr) -> None:
+    lessons = TextLessons(model, Lines(lines(NEW), [], again=lines(OLD)), HYPER, 0, 1)
+    met = [texts(model, batch) for epoch in range(3) for batch in lessons.epoch(epoch)]
     assert all(sorted(set(batch) & set(NEW)) == sorted(NEW) for batch in met)
     assert sorted(text for batch in met for text in batch if text in OLD) == OLD
 
 
-def test_where_nothing_is_known_all_is_new() -> None:
-    lessons = TextLessons(MODEL, Lines(lines(NEW), []), HYPER, 0, 1)
+def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
+    lessons = TextLessons(model, Lines(lines(NEW), []), HYPER, 0, 1)
     (batch,) = lessons.epoch(0)
-    assert sorted(texts(batch)) == sorted(NEW + NEW)
+    assert sorted(texts(model, batch)) == sorted(NEW + NEW)
 
 
 def test_a_pass_is_all_that_is_new_and_as_much_of_the_rest() -> None:
