@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.learning.__main__ import Results
-from benchmarks.learning.arms import ARMS, train
+from benchmarks.learning.arms import ARMS, begin, train
 from benchmarks.learning.sets import Unseen, arriving, unseen_lines
 from redpencil.asking import Candidate, choose
 from redpencil.types import LineText
@@ -72,9 +72,7 @@ def measure(
     corrected = [pool[i] for i in WAYS[key["way"]](pool, read, key["corrections"], key["seed"])]
     chosen = recipe.find("ppocr")
     hyper = chosen.defaults.updated(dict(p.split("=", 1) for p in args.hyper) | {"seed": key["seed"]})
-    torch.manual_seed(key["seed"])
-    model = chosen.build(None, [line.text for line in corrected], hyper).eval()
-    assert isinstance(model, LineModel)
+    model = begin(chosen, corrected, hyper)
     began = time.process_time()
     kept = train(ARMS["ours"], model, corrected, hyper)
     row = key | {"kept": kept, "cpu_s": round(time.process_time() - began, 1)}

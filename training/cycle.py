@@ -23,14 +23,13 @@ from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
-from training import report, workers
+from training import reach, report, workers
 from training.follow import bar
 from training.freeze import freeze
 from training.job import Cancelled, Ended, Job, Lines, load, restore
 from training.learner import Learner
 from training.quarantine import quarantine
 from training.recipe import LineModel
-from training.temper import temper, unrehearsed
 from training.track import Page, patiently
 
 log = logging.getLogger(__name__)
@@ -132,26 +131,25 @@ class Cycle:
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir()
             lines = job.lines(self.blobs)
-            model, kept = self.tuned(job, lines)
+            model = self.tuned(job, lines)
             # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
             taught = [*lines.again, *lines.learn]
             shown = [*taught, *lines.rehearse[: len(taught)]]
-            model.to_bundle(beside, shown, self.lineage(job) | {"kept": kept})
+            model.to_bundle(beside, shown, self.lineage(job) | {"reach": job.reach})
             write_all(job.folder / "pictures", model.pictures([x.image for x in shown[:PICTURES]]))
             beside.rename(folder)
         bundle.put(folder, self.blobs)
         return folder
 
-    def tuned(self, job: Job, lines: Lines) -> tuple[Learner, float]:
-        """The best checkpoint, and the share of its way from the parent that is kept."""
+    def tuned(self, job: Job, lines: Lines) -> Learner:
+        """The best checkpoint, no further from its parent than the job says, for lines that it knows."""
         model = job.build(self.blobs, lines)
-        before = {name: value.clone() for name, value in model.state_dict().items()}
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
         restore(model, load(job.folder / workers.BEST))
-        if job.parent is None or not job.hyper.replay or not isinstance(model, LineModel):
-            return model, 1.0
-        kept = temper(model, before, unrehearsed(job.hyper), job.reach)
-        log.info("%s keeps %.0f %% of the way from its parent", self.id, 100 * kept)
-        return model, kept
+        if isinstance(model, LineModel):
+            reach.go(model, before, dict(model.named_parameters()), job.reach)
+            model.know(lines.learn, lines.rehearse)
+        return model
 
     def lineage(self, job: Job) -> dict[str, Any]:
         """Where the bundle comes from; origin and licence of the base go with all its descendants."""

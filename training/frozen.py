@@ -51,6 +51,7 @@ class _Features(nn.Module):
     def __init__(self, model: LineModel) -> None:
         super().__init__()
         self.model = model
+        self.train(model.training)  # the exporter puts it, and the model in it, back into this mode
 
     def forward(self, image: Tensor) -> Tensor:
         return self.model.features(image)

@@ -1,23 +1,25 @@
 """How far a run goes from its parent at most, by readers of lines that they did not learn from.
 
 A few lines pull a reader further than they can show: on the way back it reads their own domain as well,
-and others much better. Where characters are new the whole way is needed. So readers who learned
-from one half of the lines go back step by step, and read the other half.
+and others much better (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). Where
+characters are new the whole way is needed. So readers who learned from one half of the lines go back
+step by step, and read the other half.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from training.recipe import LineModel
 
 SHARES = (1.0, 0.65, 0.4)
-"""Of the way from the parent; `training.temper.SHARES` has them too."""
+"""Of the way from the parent."""
 NEARLY = 1.03
 """How many more characters may be wrong, as a ratio, for a shorter way to be as good as the best."""
 FEWEST = 12
@@ -26,15 +28,21 @@ FEWEST = 12
 
 def errors(parent: LineModel, reader: LineModel, wrong: Callable[[LineModel], int]) -> list[int]:
     """The wrong characters of a reader at each of SHARES; it is left at the last of them."""
-    before = dict(parent.named_parameters())
-    learned = [(name, p, p.detach().clone()) for name, p in reader.named_parameters() if p.requires_grad]
+    before = {name: p.detach() for name, p in parent.named_parameters()}
+    after = {name: p.detach().clone() for name, p in reader.named_parameters()}
     found = []
     for share in SHARES:
-        with torch.no_grad():
-            for name, p, after in learned:
-                p.copy_(torch.lerp(before[name], after, share))
+        go(reader, before, after, share)
         found.append(wrong(reader))
     return found
+
+
+def go(model: LineModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> None:
+    """Put what learns so far on the way from one state of the model to another."""
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                p.copy_(torch.lerp(before[name], after[name], share))
 
 
 def least(found: Sequence[Sequence[int]]) -> float:

@@ -107,6 +107,9 @@ class LineModel(Learner):
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
 
+    def know(self, learned: Sequence[Line], rehearsed: Sequence[Line]) -> None:
+        """Called once after training, with what was new in it and what was rehearsed; may do nothing."""
+
     def loss(
         self,
         logits: Tensor,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,31 +21,36 @@ Layer = tuple[Floats, Floats]  # weight, bias
 def load_by_name(model: nn.Module, path: Path, but: str | None = None) -> None:
     """Fill a model from the graph that was exported from its like, by parameter name.
 
-    Export keeps names as `model.NAME`; a missing name or another shape is Damaged. Classes that
-    the model has beyond the graph's keep their initial values. Names that start with `but` are
-    left alone.
+    Names that start with `but` are left alone.
     """
-    stored = {name.removeprefix("model."): array for name, array in _constants(onnx.load(path).graph).items()}
+    fill(model, constants(path), path.name, but)
+
+
+def fill(model: nn.Module, stored: Mapping[str, Floats], source: str, but: str | None = None) -> None:
+    """Fill a model by parameter name; a missing name or another shape is Damaged.
+
+    Classes that the model has beyond the stored ones keep their initial values.
+    """
     for name, own in model.state_dict().items():
         if (but and name.startswith(but)) or name.endswith("num_batches_tracked"):
             continue
         if name not in stored or not _fits(stored[name].shape, tuple(own.shape)):
-            raise Damaged(f"{path.name} holds no weights for {name} of shape {tuple(own.shape)}")
+            raise Damaged(f"{source} holds no weights for {name} of shape {tuple(own.shape)}")
         own[tuple(slice(n) for n in stored[name].shape)] = torch.from_numpy(stored[name].copy())
+
+
+def constants(path: Path) -> dict[str, Floats]:
+    """Everything that a graph holds, by the names that it has in the exported model."""
+    return {name.removeprefix("model."): array for name, array in _constants(onnx.load(path).graph).items()}
 
 
 def load_parts(model: nn.Module, *paths: Path) -> None:
     """Fill a model from several graphs that were exported of its parts; every weight must be in one."""
     stored: dict[str, Floats] = {}
     for path in paths:
-        constants = _constants(onnx.load(path).graph)
-        stored |= {n.removeprefix("model."): a for n, a in constants.items() if n.startswith("model.")}
-    for name, own in model.state_dict().items():
-        if name.endswith("num_batches_tracked"):
-            continue
-        if name not in stored or not _fits(stored[name].shape, tuple(own.shape)):
-            raise Damaged(f"{paths[0].parent} holds no weights for {name} of shape {tuple(own.shape)}")
-        own[tuple(slice(n) for n in stored[name].shape)] = torch.from_numpy(stored[name].copy())
+        held = _constants(onnx.load(path).graph)
+        stored |= {n.removeprefix("model."): a for n, a in held.items() if n.startswith("model.")}
+    fill(model, stored, str(paths[0].parent))
 
 
 def load_lstm(lstm: nn.LSTM, path: Path) -> None:

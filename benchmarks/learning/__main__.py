@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from benchmarks.learning import report, tesseract
-from benchmarks.learning.arms import ARMS, train
+from benchmarks.learning.arms import ARMS, begin, train
 from benchmarks.learning.sets import GOLDEN, Unseen, arriving, unseen
 from training import recipe
 
@@ -62,13 +62,13 @@ def measure(
     args: argparse.Namespace, key: dict[str, Any], sets: list[Unseen], base: dict[str, list[str]]
 ) -> Any:
     """One row: train one arm, and read everything with what came out."""
-    chosen = recipe.find(args.recipe)
+    chosen, arm = recipe.find(args.recipe), ARMS[key["arm"]]
     corrected = arriving(args.data / key["set"], key["corrections"], key["seed"])
     hyper = chosen.defaults.updated(dict(p.split("=", 1) for p in args.hyper) | {"seed": key["seed"]})
-    torch.manual_seed(key["seed"])
-    model = chosen.build(None, [line.text for line in corrected]).eval()
+    hyper = hyper.updated(arm.changed)
+    model = begin(chosen, corrected, hyper)
     began = time.process_time()
-    kept = train(ARMS[key["arm"]], model, corrected, hyper)
+    kept = train(arm, model, corrected, hyper)
     row = key | {"cpu_s": round(time.process_time() - began, 1), "kept": kept, "threads": args.threads}
     row |= {"learned": len(corrected), "cer": {}, "broken": {}}
     for one in sets:

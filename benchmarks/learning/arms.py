@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from training import data
+from training import data, reach
 from training.data import Line
 from training.doubt import Statement, see
-from training.recipe import Hyper, LineModel
+from training.recipe import Hyper, LineModel, Recipe
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
-from training.temper import temper, unrehearsed
 
 
 @dataclass(frozen=True)
@@ -25,35 +24,41 @@ class Arm:
     about: str
     changed: Mapping[str, float] = field(default_factory=dict)
     head_only: bool = False
-    tempered: bool = False
+    held: bool = False
 
 
 ARMS = {
-    "ours": Arm("the recipe and the way back towards the parent, as a training run has them", tempered=True),
+    "ours": Arm("the recipe, its reach and what is familiar to it, as a training run has them", held=True),
     "naive": Arm("the same layers and steps, the corrected lines alone", {"replay": 0.0, "copies": 1}),
     "head": Arm("the last layer alone, the corrected lines alone", {"replay": 0.0}, head_only=True),
 }
 
 
+def begin(chosen: Recipe, corrected: Sequence[Line], hyper: Hyper) -> LineModel:
+    """The untouched base, able to learn these lines and what is rehearsed beside them."""
+    torch.manual_seed(hyper.seed)
+    rehearsed = data.rehearsal(hyper) if hyper.replay else []
+    model = chosen.build(None, [line.text for line in (*corrected, *rehearsed)], hyper)
+    assert isinstance(model, LineModel)
+    return model.eval()
+
+
 def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> float:
-    """Train a model in place; returns the share of the way from its parent that it keeps.
+    """Train a model in place; returns how far from its parent it goes.
 
     A run is told by the same look at its corrections which of them to leave out; here all are right.
     """
-    hyper = hyper.updated(arm.changed)
-    tempered = arm.tempered and bool(hyper.replay)
     parent = copy.deepcopy(model)
-    most = (
-        see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper).reach
-        if tempered
-        else 1.0
-    )
-    before = {name: value.clone() for name, value in model.state_dict().items()}
     if arm.head_only:
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name.startswith("head."))
+            parameter.requires_grad_(name.startswith("taught.head."))
     learn(model, corrected, hyper)
-    return temper(model, before, unrehearsed(hyper), most) if tempered else 1.0
+    if not arm.held:
+        return 1.0
+    share = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper).reach
+    reach.go(model, dict(parent.named_parameters()), dict(model.named_parameters()), share)
+    model.know(corrected, data.rehearsal(hyper))
+    return share
 
 
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:

@@ -61,8 +61,9 @@ def lines() -> list[PackedLine]:
 def tuned(tmp_path_factory: pytest.TempPathFactory, lines: list[PackedLine]) -> Tuned:
     """A ppocr model with a grown alphabet, slightly changed, and its bundle."""
     model = ppocr.build(None, ["ꝛ ꝑ"])
+    assert model.taught
     with torch.no_grad():
-        model.head.weight.mul_(1 + 0.01 * torch.randn(model.head.weight.shape))
+        model.taught.head.weight.mul_(1 + 0.01 * torch.randn(model.taught.head.weight.shape))
     folder = tmp_path_factory.mktemp("tuned")
     export.to_bundle(model, folder, lines, {"run": "run_1"})
     return model, folder

@@ -14,14 +14,18 @@ from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged
 from redpencil.metrics import cer
 from redpencil.pixels import to_tensor
+from redpencil.reader import LineReader
 from redpencil.types import Precision
 from training import data
+from training.data import Line
 from training.export import write_graph
 from training.frozen import Frozen
 from training.recipe import LineModel
 from training.recipes import crnn, ppocr
+from training.render import demo_lines
 
 torch.set_num_threads(1)
+BLACK_LETTER = [Line(np.repeat(d.image[:, :, None], 3, 2), d.text) for d in demo_lines(6, seed=1)]
 
 
 def bundle(model: LineModel, folder: Path, recipe: str) -> Path:
@@ -83,6 +87,60 @@ def test_a_grown_alphabet_keeps_every_class_and_every_reading(base: ppocr.PPOCR,
     lines = linepack.load("golden")[:300:40]
     features = Frozen(base).map(lambda line: line.image, lines)
     assert [x.text for x in data.read(grown, features)] == [x.text for x in data.read(base, features)]
+
+
+@pytest.fixture(scope="module")
+def taught(base: ppocr.PPOCR) -> ppocr.PPOCR:
+    """Taught to answer one sign everywhere, and to know black letter."""
+    model = ppocr.build(None, ["ಕ", *(line.text for line in BLACK_LETTER)]).eval()
+    assert model.taught
+    with torch.no_grad():
+        model.taught.head.bias[-1] += 1000
+    model.know(BLACK_LETTER[:20], [Line(x.image, x.text) for x in linepack.load("rehearsal")[::6]])
+    return model
+
+
+def test_what_was_taught_reads_lines_of_its_kind_and_no_others(
+    base: ppocr.PPOCR, taught: ppocr.PPOCR
+) -> None:
+    others = [line.image for line in linepack.load("golden")[:300:10]]
+    own = [line.image for line in BLACK_LETTER[20:]]
+    print_features, own_features = (Frozen(base).map(lambda i: i, images) for images in (others, own))
+    assert [x.text for x in data.read(taught, own_features)] == ["ಕ"] * len(own)
+    assert data.read(taught, print_features) == data.read(base, print_features)
+
+
+def test_what_was_taught_and_what_is_familiar_come_back_from_a_bundle(
+    taught: ppocr.PPOCR, tmp_path: Path
+) -> None:
+    folder = bundle(taught, tmp_path / "a", "ppocr")
+    again = ppocr.build(folder, []).eval()
+    assert again.state_dict().keys() == taught.state_dict().keys()
+    for name, value in taught.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    reader = LineReader(folder, Precision.FP32)
+    golden = linepack.load("golden")[:300:30]
+    read = data.read(taught, Frozen(taught).map(lambda line: line.image, golden))
+    assert [reader.read(line.image).text for line in golden] == [x.text for x in read]
+    assert reader.read(BLACK_LETTER[-1].image).text == "ಕ"
+
+
+def test_a_run_goes_on_from_what_its_parent_was_taught(taught: ppocr.PPOCR, tmp_path: Path) -> None:
+    again = ppocr.build(bundle(taught, tmp_path / "a", "ppocr"), ["new: ꝛ"])
+    assert taught.taught
+    assert again.taught
+    assert again.alphabet == (*taught.alphabet, "ꝛ")
+    before, now = taught.taught.classes.tolist(), again.taught.classes.tolist()
+    assert set(before) | {len(again.alphabet)} <= set(now)
+    at = [now.index(c) for c in before]
+    assert torch.equal(again.taught.head.weight[:, at], taught.taught.head.weight)
+    again.begin(["new: ꝛ"])
+    with pytest.raises(ValueError, match="built with"):
+        again.begin(["鬱"])
+    again.know(BLACK_LETTER[20:], [])
+    assert taught.familiar
+    assert again.familiar
+    assert again.familiar.examples.shape[1] == taught.familiar.examples.shape[1] + len(BLACK_LETTER[20:])
 
 
 def test_a_line_reads_the_same_alone_and_beside_a_wider_one(base: ppocr.PPOCR) -> None:

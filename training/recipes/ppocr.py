@@ -1,14 +1,17 @@
-"""PP-OCRv6 (small) line recogniser: a frozen convolutional backbone, a neck and a head that learn.
+"""PP-OCRv6 (small) line recogniser, and beside it a second neck and head that learn from corrections.
 
-Apache-2.0, from the rapidocr package. The backbone's features are computed once per line.
+The recogniser stays as it is. What was learned reads the lines that are like corrected ones
+(training/familiar.py), so it costs the others nothing. Apache-2.0, from the rapidocr package. The
+frozen part's features are computed once per line.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
@@ -22,16 +25,36 @@ from redpencil.bundle import Manifest
 from redpencil.errors import Damaged
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
+from training.familiar import Familiar
+from training.frozen import Frozen
 from training.recipe import Hyper, LineModel, Recipe
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
-from training.weights import layers_in_order, load_by_name
+from training.weights import Floats, constants, fill, layers_in_order
+
+if TYPE_CHECKING:
+    from training.data import Line
 
 LOOKALIKES = 2  # classes per wanted one that training pushes down beside it
 STAY = 0.1  # price of moving what the neck says of rehearsed lines, per squared unit
+NEVER = -1e4  # logit of a character that the base does not know
+
+
+class Taught(nn.Module):
+    """What is learned from corrections: a neck, and a head for `classes` int64 [F], ascending."""
+
+    def __init__(self, classes: Tensor) -> None:
+        super().__init__()
+        self.classes: Tensor
+        self.register_buffer("classes", classes)
+        self.neck = Neck()
+        self.head = Dense(WIDTH, len(classes))
 
 
 class PPOCR(LineModel):
-    """The recogniser; stem and blocks are frozen."""
+    """The recogniser, and what it was taught, if anything; only this learns.
+
+    While `everywhere` is set, as it is in training, what was taught reads every line.
+    """
 
     preprocessing = Preprocessing(height=48, channels="bgr", mean=(0.5,) * 3, std=(0.5,) * 3)
     by_line = True
@@ -43,21 +66,28 @@ class PPOCR(LineModel):
         self.blocks = nn.Sequential(*(Block(*shape) for shape in BLOCKS))
         self.neck = Neck()
         self.head = Dense(WIDTH, len(alphabet) + 1)
-        self.focus: Tensor | None = None  # sorted classes that training looks at
+        self.requires_grad_(False)
+        self.taught: Taught | None = None
+        self.familiar: Familiar | None = None
+        self.everywhere = False
         self.start: list[Neck] = []  # the neck before training; in a list, so that it is no part
-        for frozen in (self.stem, self.blocks):
-            frozen.requires_grad_(False)
 
     def begin(self, texts: Iterable[str]) -> None:
-        """Train on the classes of these texts and on those most easily taken for them.
+        """From now on what is taught reads every line; how far its neck moves is seen from here."""
+        wanted = {0, *chain.from_iterable(vocab.encode(text, self.alphabet) for text in texts)}
+        if self.taught is None or not wanted <= set(self.taught.classes.tolist()):
+            raise ValueError("a model learns only texts that it was built with")
+        self.everywhere = True
+        self.start = [copy.deepcopy(self.taught.neck).requires_grad_(False)]
 
-        All 18,710 classes would make a step ten times as dear.
-        """
-        wanted = sorted({0, *chain.from_iterable(vocab.encode(t, self.alphabet) for t in texts)})
-        rows = F.normalize(self.head.weight.detach(), dim=0)
-        alike = (rows[:, wanted].T @ rows).topk(min(LOOKALIKES, rows.shape[1]), -1).indices
-        self.focus = torch.cat([torch.tensor(wanted), alike.flatten().cpu()]).unique().to(rows.device)
-        self.start = [copy.deepcopy(self.neck).requires_grad_(False)]
+    def know(self, learned: Sequence[Line], rehearsed: Sequence[Line]) -> None:
+        """What was taught reads lines like the learned ones; every line, if nothing was rehearsed."""
+        self.everywhere = not rehearsed and self.familiar is None
+        if not self.everywhere:
+            frozen = Frozen(self)
+            if self.familiar is None:
+                self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
+            self.familiar = self.familiar.told(frozen.map(lambda line: line.image, learned))
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
@@ -65,18 +95,34 @@ class PPOCR(LineModel):
             return F.avg_pool2d(self.blocks(self.stem(images)), (3, 2))
 
     def forward(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """In training: the logits of the focus, and behind them how far the neck has moved."""
+        """In training: the logits of the taught classes, and behind them how far the neck has moved."""
         size, steps = features.shape[0], features.shape[-1]
         valid = None
         if widths is None:
             widths = torch.full((size,), steps)
         else:
             valid = torch.arange(steps, device=features.device) < widths[:, None]
-        read = self.neck(features, valid)
-        if self.focus is None or not self.training:
-            return self.head(read), widths
-        moved = read - self.start[0](features, valid)
-        return torch.cat([self.head(read, self.focus), moved], -1), widths
+        if self.taught is None:
+            return self.head(self.neck(features, valid)), widths
+        if self.training:
+            read = self.taught.neck(features, valid)
+            return torch.cat([self.taught.head(read), read - self.start[0](features, valid)], -1), widths
+        read, like = self.read(self.taught, features, valid)
+        logits, classes = self.head(read), self.taught.classes
+        own = torch.where(like, self.taught.head(read), logits[..., classes])
+        return logits.scatter(-1, classes.expand(own.shape), own), widths
+
+    def read(self, taught: Taught, features: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What a neck says, [B,T,WIDTH], and of which lines the taught one, bool [B,1,1]."""
+        if self.familiar is None or self.everywhere:
+            like = torch.ones_like(features[:, 0, 0, 0], dtype=torch.bool)
+        else:
+            like = self.familiar(features, valid)
+        like = like[:, None, None]
+        return torch.where(like, taught.neck(features, valid), self.neck(features, valid)), like
+
+    def export_module(self) -> nn.Module:
+        return Joined(self, self.taught).eval() if self.taught else super().export_module()
 
     def loss(
         self,
@@ -92,15 +138,39 @@ class PPOCR(LineModel):
         Rehearsed lines are soon read without a fault, and would then hold nothing in place; the
         price also protects the characters that no rehearsed line shows.
         """
-        if self.focus is None or logits.shape[-1] != len(self.focus) + WIDTH:
+        if self.taught is None or logits.shape[-1] != len(self.taught.classes) + WIDTH:
             return super().loss(logits, targets, target_lengths, input_lengths, smoothing)
-        logits, moved = logits.split([len(self.focus), WIDTH], -1)
-        targets = torch.searchsorted(self.focus, targets)
+        logits, moved = logits.split([len(self.taught.classes), WIDTH], -1)
+        targets = torch.searchsorted(self.taught.classes, targets)
         ctc = super().loss(logits, targets, target_lengths, input_lengths, smoothing)
         if rehearsed is None or not rehearsed.any():
             return ctc
         inside = torch.arange(moved.shape[1], device=moved.device) < input_lengths[:, None]
         return ctc + STAY * moved[inside & rehearsed[:, None]].float().square().mean()
+
+
+class Joined(nn.Module):
+    """The graph of a model that was taught something: both heads are one product, which is faster than two.
+
+    Behind the K classes of the alphabet stand the taught ones once more. `bias` [2, ...] keeps out, for
+    lines that the base reads and for those that it does not, what the other would say.
+    """
+
+    def __init__(self, model: PPOCR, taught: Taught) -> None:
+        super().__init__()
+        self.model, self.taught = model, taught
+        own, count = len(taught.classes), len(model.head.bias)
+        base = torch.cat([model.head.bias, torch.full((own,), NEVER)])
+        learned = torch.cat([model.head.bias.index_fill(0, taught.classes, NEVER), taught.head.bias])
+        self.weight = nn.Parameter(torch.cat([model.head.weight, taught.head.weight], 1))
+        self.bias = nn.Parameter(torch.stack([base, learned]))
+        self.names: Tensor
+        self.register_buffer("names", torch.cat([torch.arange(count), taught.classes]))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        read, like = self.model.read(self.taught, self.model.features(image))
+        logits = read @ self.weight + self.bias[like[:, 0].long()]
+        return self.names[logits.argmax(-1)], logits.float().softmax(-1).amax(-1)
 
 
 def base_file() -> Path:
@@ -117,26 +187,68 @@ def base_alphabet(graph: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None) -> PPOCR:
-    """The base recogniser (parent None) or the one in a bundle, able to spell `texts`."""
+    """The base recogniser (parent None) or the one in a bundle, able to learn `texts`."""
     if parent is None:
         return grown(from_paddle(base_file()), texts)
     manifest = Manifest.load(parent)
+    path = parent / manifest.graphs[Precision.FP32].file
     model = PPOCR(manifest.alphabet)
-    load_by_name(model, parent / manifest.graphs[Precision.FP32].file)
+    stored = apart(constants(path), len(model.head.bias))
+    if "taught.classes" in stored:
+        model.taught = Taught(torch.tensor(stored["taught.classes"]))
+    if "familiar.bars" in stored:
+        names = ("middle", "whiten", "examples", "bars")
+        model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
+    fill(model, stored, path.name)
     return grown(model, texts)
 
 
+def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:
+    """What a graph holds by the model's own names: the heads that were joined are two again."""
+    if "names" not in stored:
+        return dict(stored)
+    weight, bias, names = stored["weight"], stored["bias"], stored["names"]
+    heads = {"head.weight": weight[:, :classes], "head.bias": bias[0, :classes]}
+    learned = {"taught.head.weight": weight[:, classes:], "taught.head.bias": bias[1, classes:]}
+    return {**stored, **heads, **learned, "taught.classes": names[classes:]}
+
+
 def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
-    """The same reader with head rows for characters that it lacks, which never fire untrained."""
+    """The same reader, with something to teach the characters of the texts and those easily taken for them.
+
+    All 18,710 classes would make a step ten times as dear. What is taught starts as what reads now.
+    """
+    texts = [text for text in texts if text]
+    if not texts:
+        return model
     alphabet = vocab.grow(model.alphabet, texts)
-    if new := len(alphabet) - len(model.alphabet):
-        weight, bias = model.head.weight.data, model.head.bias.data
-        model.head = Dense(WIDTH, len(alphabet) + 1)
-        noise = torch.randn(WIDTH, new, generator=torch.Generator().manual_seed(0)) * 0.02
-        model.head.weight.data = torch.cat([weight, noise], 1)
-        model.head.bias.data = torch.cat([bias, bias.min().expand(new)])
-        model.alphabet = alphabet
+    new = len(alphabet) - len(model.alphabet)
+    weight, bias = model.head.weight.data, model.head.bias.data
+    noise = torch.randn(WIDTH, new, generator=torch.Generator().manual_seed(0)) * 0.02
+    wanted = sorted({0, *chain.from_iterable(vocab.encode(text, alphabet) for text in texts)})
+    model.alphabet, model.head = alphabet, Dense(WIDTH, len(alphabet) + 1).requires_grad_(False)
+    model.head.weight.data = torch.cat([weight, torch.zeros(WIDTH, new)], 1)
+    model.head.bias.data = torch.cat([bias, torch.full((new,), NEVER)])
+    start = torch.cat([weight, noise], 1), torch.cat([bias, bias.min().expand(new)])
+    model.taught = _taught(model, wanted, *start)
     return model
+
+
+def _taught(model: PPOCR, wanted: list[int], weight: Tensor, bias: Tensor) -> Taught:
+    """What the model was taught, now also for the wanted classes and their lookalikes."""
+    rows = F.normalize(weight, dim=0)
+    alike = (rows[:, wanted].T @ rows).topk(min(LOOKALIKES, rows.shape[1]), -1).indices.flatten()
+    before = model.taught
+    known = before.classes if before else torch.zeros(0, dtype=torch.long)
+    taught = Taught(torch.cat([torch.tensor(wanted), alike, known]).unique())
+    taught.neck.load_state_dict((before or model).neck.state_dict())
+    taught.head.weight.data = weight[:, taught.classes]
+    taught.head.bias.data = bias[taught.classes]
+    if before:
+        at = torch.searchsorted(taught.classes, known)
+        taught.head.weight.data[:, at] = before.head.weight.data
+        taught.head.bias.data[at] = before.head.bias.data
+    return taught
 
 
 def from_paddle(path: Path) -> PPOCR:

@@ -1,0 +1,79 @@
+"""Lines of a kind that was corrected are known again, others are not."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from training import familiar
+from training.familiar import HIGHEST, LOWEST, Familiar, bars_of
+
+CHANNELS = 128
+NOISE = torch.Generator().manual_seed(0)
+
+
+def lines(kind: int, count: int, spread: float) -> list[torch.Tensor]:
+    """Features [C,1,V] of lines of any width, around a place of their kind."""
+    place = torch.randn(CHANNELS, generator=torch.Generator().manual_seed(kind)) * 3
+    made = []
+    for _ in range(count):
+        centre = place + spread * torch.randn(CHANNELS, generator=NOISE)
+        width = int(torch.randint(10, 40, (), generator=NOISE))
+        made.append((centre[:, None, None] + torch.randn(CHANNELS, 1, width, generator=NOISE)).half())
+    return made
+
+
+def share(knows: Familiar, met: list[torch.Tensor]) -> float:
+    return sum(bool(knows(line.float()[None])) for line in met) / len(met)
+
+
+@pytest.fixture(scope="module")
+def any_kind() -> Familiar:
+    return Familiar.of([line for kind in range(100, 400) for line in lines(kind, 1, 1.0)])
+
+
+def test_a_kind_is_known_after_some_lines_and_no_other(any_kind: Familiar) -> None:
+    knows = any_kind.told(lines(1, 16, 1.0))
+    assert share(knows, lines(1, 50, 1.0)) > 0.95
+    assert max(share(knows, lines(kind, 20, 1.0)) for kind in range(2, 12)) <= 0.05
+
+
+def test_two_kinds_told_one_after_the_other_are_both_known(any_kind: Familiar) -> None:
+    knows = any_kind.told(lines(1, 16, 1.0)).told(lines(2, 16, 1.0))
+    assert min(share(knows, lines(kind, 50, 1.0)) for kind in (1, 2)) > 0.95
+    assert share(knows, lines(3, 50, 1.0)) <= 0.05
+
+
+def test_a_kind_of_many_sorts_has_lower_bars_than_one_that_is_all_alike(any_kind: Familiar) -> None:
+    alike, mixed = any_kind.told(lines(1, 16, 0.5)), any_kind.told(lines(1, 16, 4.0))
+    assert alike.bars.mean() > mixed.bars.mean()
+    assert share(mixed, lines(1, 50, 4.0)) > 0.5
+
+
+def test_a_line_told_twice_is_one_example(any_kind: Familiar) -> None:
+    told = lines(1, 5, 1.0)
+    once, twice = any_kind.told(told), any_kind.told([*told, *told]).told(told[:2])
+    torch.testing.assert_close(once.examples, twice.examples)
+    torch.testing.assert_close(once.bars, twice.bars)
+
+
+def test_bars_stay_within_bounds_and_a_lone_line_has_the_highest() -> None:
+    unit = F.normalize(torch.randn(30, 8, generator=NOISE), dim=-1)
+    assert bars_of(unit).min() >= LOWEST
+    assert bars_of(unit).max() <= HIGHEST
+    assert bars_of(unit[:1]).tolist() == pytest.approx([HIGHEST])
+    assert len(bars_of(unit, 20)) == 10
+
+
+def test_padding_changes_nothing(any_kind: Familiar) -> None:
+    knows = any_kind.told(lines(1, 16, 1.0))
+    for line in (*lines(1, 10, 2.0), *lines(2, 10, 2.0)):
+        padded = F.pad(line.float(), (0, 7))[None]
+        valid = (torch.arange(padded.shape[-1]) < line.shape[-1])[None]
+        assert bool(knows(padded, valid)) == bool(knows(line.float()[None]))
+
+
+def test_no_more_examples_are_kept_than_stated(any_kind: Familiar, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(familiar, "MOST", 12)
+    knows = any_kind.told(lines(1, 10, 1.0)).told(lines(2, 10, 1.0))
+    assert knows.examples.shape == (CHANNELS, 12)
+    assert len(knows.bars) == 12

@@ -1,0 +1,94 @@
+"""Which lines are like corrected ones, so that what corrections taught answers for those alone.
+
+A reader that learned a few hundred lines of one kind reads other kinds worse, however it is held.
+Lines of one kind lie close together in the features of a reader's frozen part, so a line is compared
+with those that were corrected. How close is close enough is measured on these themselves, as in the
+local outlier factor (Breunig et al., SIGMOD 2000): lines of one press are all alike, receipts of many
+printers are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NEAREST = 3
+SHARE = 0.7
+"""Of the likeness between a corrected line and those nearest to it; a line must come so close to it."""
+LOWEST, HIGHEST = 0.2, 0.45
+"""Cosines. Lines of another kind hardly come above HIGHEST; below LOWEST likeness says nothing."""
+SAME = 0.999  # cosine of a line with itself, seen again
+RIDGE = 0.1  # of the mean variance, added before whitening
+MOST = 4096  # examples
+
+
+class Familiar(nn.Module):
+    """Says of features [B,C,1,V] which lines are like the examples, bool [B].
+
+    `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
+    vectors, a line must on average be above the `bars` [E] of those that are nearest over them.
+    """
+
+    def __init__(self, middle: Tensor, whiten: Tensor, examples: Tensor, bars: Tensor) -> None:
+        super().__init__()
+        self.middle: Tensor
+        self.whiten: Tensor
+        self.examples: Tensor
+        self.bars: Tensor
+        given = {"middle": middle, "whiten": whiten, "examples": examples, "bars": bars}
+        for name, value in given.items():
+            self.register_buffer(name, value)
+
+    @classmethod
+    def of(cls, all_kinds: Sequence[Tensor]) -> Self:
+        """One that knows no example yet, from features [C,1,V] of lines of many kinds."""
+        means = torch.stack([_mean(f.float()[None])[0] for f in all_kinds])
+        spread = torch.cov(means.T)
+        ridge = RIDGE * spread.diagonal().mean()
+        values, vectors = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
+        size = means.shape[1]
+        return cls(means.mean(0), vectors / values.sqrt(), torch.zeros(size, 0), torch.zeros(0))
+
+    def told(self, corrected: Sequence[Tensor]) -> Self:
+        """The same with the features [C,1,V] of more corrected lines among its examples."""
+        new = torch.cat([self.place(_mean(f.float()[None].to(self.middle.device))) for f in corrected])
+        every = torch.cat([self.examples.T, new])
+        again = torch.triu(every @ every.T, 1).amax(0) > SAME
+        fresh = ~again[self.examples.shape[1] :]
+        bars = torch.cat([self.bars, bars_of(every, len(self.bars))[fresh]])
+        every = every[~again]
+        drawn = np.random.default_rng(0).permutation(len(every))[:MOST]
+        kept = torch.from_numpy(np.sort(drawn)).to(every.device)
+        return type(self)(self.middle, self.whiten, every[kept].T.contiguous(), bars[kept])
+
+    def place(self, means: Tensor) -> Tensor:
+        """Mean features [B,C] as unit vectors."""
+        return F.normalize((means - self.middle) @ self.whiten, dim=-1)
+
+    def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`valid` bool [B,V] says which columns are not padding; None: all."""
+        above = self.place(_mean(features, valid)) @ self.examples - self.bars
+        nearest: Tensor = above.topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
+        return nearest > 0
+
+
+def _mean(features: Tensor, valid: Tensor | None = None) -> Tensor:
+    """[B,C,1,V] -> [B,C], over the columns that are not padding."""
+    if valid is None:
+        return features.mean((2, 3))
+    inside = valid[:, None, None].to(features.dtype)
+    return (features * inside).sum((2, 3)) / inside.sum((2, 3))
+
+
+def bars_of(examples: Tensor, known: int = 0) -> Tensor:
+    """How close a line must come to each of the unit vectors [E,C], those after the first `known`."""
+    likeness = examples @ examples.T
+    likeness = likeness.masked_fill(likeness > SAME, -1.0)[known:]  # a line is no neighbour of itself
+    near = likeness.topk(min(NEAREST, likeness.shape[1]), -1).values
+    few = near[:, -1] < 0  # hardly another line to measure by
+    return (SHARE * near.mean(-1)).clamp(LOWEST, HIGHEST).masked_fill(few, HIGHEST)
