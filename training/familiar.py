@@ -22,6 +22,7 @@ SHARE = 0.7
 """Of the likeness between a corrected line and those nearest to it; a line must come so close to it."""
 LOWEST, HIGHEST = 0.2, 0.45
 """Cosines. Lines of another kind hardly come above HIGHEST; below LOWEST likeness says nothing."""
+CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
 SAME = 0.999  # cosine of a line with itself, seen again
 RIDGE = 0.1  # of the mean variance, added before whitening
 MOST = 4096  # examples
@@ -31,7 +32,7 @@ class Familiar(nn.Module):
     """Says of features [B,C,1,V] which lines are like the examples, bool [B].
 
     `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
-    vectors, a line must on average be above the `bars` [E] of those that are nearest over them.
+    vectors, a line must on average be above the `bars` [E] of those that it is most above, or close to one.
     """
 
     def __init__(self, middle: Tensor, whiten: Tensor, examples: Tensor, bars: Tensor) -> None:
@@ -72,9 +73,9 @@ class Familiar(nn.Module):
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """`valid` bool [B,V] says which columns are not padding; None: all."""
-        above = self.place(_mean(features, valid)) @ self.examples - self.bars
-        nearest: Tensor = above.topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
-        return nearest > 0
+        likeness = self.place(_mean(features, valid)) @ self.examples
+        nearest = (likeness - self.bars).topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
+        return (nearest > 0) | (likeness.amax(-1) > CLOSE)
 
 
 def _mean(features: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -56,6 +56,12 @@ def test_a_line_told_twice_is_one_example(any_kind: Familiar) -> None:
     torch.testing.assert_close(once.bars, twice.bars)
 
 
+def test_a_corrected_line_is_familiar_itself_however_few_there_are(any_kind: Familiar) -> None:
+    told = [lines(kind, 1, 1.0)[0] for kind in range(1, 4)]
+    for few in (told[:1], told[:2], told):
+        assert share(any_kind.told(few), few) == 1.0
+
+
 def test_bars_stay_within_bounds_and_a_lone_line_has_the_highest() -> None:
     unit = F.normalize(torch.randn(30, 8, generator=NOISE), dim=-1)
     assert bars_of(unit).min() >= LOWEST
