@@ -8,7 +8,7 @@ frozen part's features are computed once per line.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,25 +29,13 @@ from training.familiar import Familiar
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel, Recipe
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
-from training.weights import Floats, constants, fill, layers_in_order
+from training.taught import NEVER, Joined, Taught, apart, more
+from training.weights import constants, fill, layers_in_order
 
 if TYPE_CHECKING:
     from training.data import Line
 
-LOOKALIKES = 2  # classes per wanted one that training pushes down beside it
 STAY = 0.1  # price of moving what the neck says of rehearsed lines, per squared unit
-NEVER = -1e4  # logit of a character that the base does not know
-
-
-class Taught(nn.Module):
-    """What is learned from corrections: a neck, and a head for `classes` int64 [F], ascending."""
-
-    def __init__(self, classes: Tensor) -> None:
-        super().__init__()
-        self.classes: Tensor
-        self.register_buffer("classes", classes)
-        self.neck = Neck()
-        self.head = Dense(WIDTH, len(classes))
 
 
 class PPOCR(LineModel):
@@ -149,30 +137,6 @@ class PPOCR(LineModel):
         return ctc + STAY * moved[inside & rehearsed[:, None]].float().square().mean()
 
 
-class Joined(nn.Module):
-    """The graph of a model that was taught something: both heads are one product, which is faster than two.
-
-    Behind the K classes of the alphabet stand the taught ones once more. `bias` [2, ...] keeps out, for
-    lines that the base reads and for those that it does not, what the other would say.
-    """
-
-    def __init__(self, model: PPOCR, taught: Taught) -> None:
-        super().__init__()
-        self.model, self.taught = model, taught
-        own, count = len(taught.classes), len(model.head.bias)
-        base = torch.cat([model.head.bias, torch.full((own,), NEVER)])
-        learned = torch.cat([model.head.bias.index_fill(0, taught.classes, NEVER), taught.head.bias])
-        self.weight = nn.Parameter(torch.cat([model.head.weight, taught.head.weight], 1))
-        self.bias = nn.Parameter(torch.stack([base, learned]))
-        self.names: Tensor
-        self.register_buffer("names", torch.cat([torch.arange(count), taught.classes]))
-
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        read, like = self.model.read(self.taught, self.model.features(image))
-        logits = read @ self.weight + self.bias[like[:, 0].long()]
-        return self.names[logits.argmax(-1)], logits.float().softmax(-1).amax(-1)
-
-
 def base_file() -> Path:
     """The recogniser's graph in the installed rapidocr package."""
     import rapidocr
@@ -203,16 +167,6 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     return grown(model, texts)
 
 
-def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:
-    """What a graph holds by the model's own names: the heads that were joined are two again."""
-    if "names" not in stored:
-        return dict(stored)
-    weight, bias, names = stored["weight"], stored["bias"], stored["names"]
-    heads = {"head.weight": weight[:, :classes], "head.bias": bias[0, :classes]}
-    learned = {"taught.head.weight": weight[:, classes:], "taught.head.bias": bias[1, classes:]}
-    return {**stored, **heads, **learned, "taught.classes": names[classes:]}
-
-
 def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
     """The same reader, with something to teach the characters of the texts and those easily taken for them.
 
@@ -230,25 +184,8 @@ def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
     model.head.weight.data = torch.cat([weight, torch.zeros(WIDTH, new)], 1)
     model.head.bias.data = torch.cat([bias, torch.full((new,), NEVER)])
     start = torch.cat([weight, noise], 1), torch.cat([bias, bias.min().expand(new)])
-    model.taught = _taught(model, wanted, *start)
+    model.taught = more(model.taught, model.neck, wanted, *start)
     return model
-
-
-def _taught(model: PPOCR, wanted: list[int], weight: Tensor, bias: Tensor) -> Taught:
-    """What the model was taught, now also for the wanted classes and their lookalikes."""
-    rows = F.normalize(weight, dim=0)
-    alike = (rows[:, wanted].T @ rows).topk(min(LOOKALIKES, rows.shape[1]), -1).indices.flatten()
-    before = model.taught
-    known = before.classes if before else torch.zeros(0, dtype=torch.long)
-    taught = Taught(torch.cat([torch.tensor(wanted), alike, known]).unique())
-    taught.neck.load_state_dict((before or model).neck.state_dict())
-    taught.head.weight.data = weight[:, taught.classes]
-    taught.head.bias.data = bias[taught.classes]
-    if before:
-        at = torch.searchsorted(taught.classes, known)
-        taught.head.weight.data[:, at] = before.head.weight.data
-        taught.head.bias.data[at] = before.head.bias.data
-    return taught
 
 
 def from_paddle(path: Path) -> PPOCR:
