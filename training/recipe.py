@@ -107,8 +107,8 @@ class LineModel(Learner):
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
 
-    def know(self, learned: Sequence[Line], rehearsed: Sequence[Line]) -> None:
-        """Called once after training, with what was new in it and what was rehearsed; may do nothing."""
+    def know(self, corrected: Sequence[Line], rehearsed: Sequence[Line]) -> None:
+        """Called once after training with the new corrected lines and the rehearsed ones; may do nothing."""
 
     def loss(
         self,

@@ -68,14 +68,14 @@ class PPOCR(LineModel):
         self.everywhere = True
         self.start = [copy.deepcopy(self.taught.neck).requires_grad_(False)]
 
-    def know(self, learned: Sequence[Line], rehearsed: Sequence[Line]) -> None:
-        """What was taught reads lines like the learned ones; every line, if nothing was rehearsed."""
+    def know(self, corrected: Sequence[Line], rehearsed: Sequence[Line]) -> None:
+        """What was taught reads lines like the corrected ones; every line, if nothing was rehearsed."""
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
             if self.familiar is None:
                 self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
-            self.familiar = self.familiar.told(frozen.map(lambda line: line.image, learned))
+            self.familiar = self.familiar.told(frozen.map(lambda line: line.image, corrected))
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
