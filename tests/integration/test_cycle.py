@@ -117,13 +117,15 @@ def test_a_cycle_killed_in_any_step_goes_on(settings: Settings, phases: tuple[st
 
 
 def kill_in(phase: str, settings: Settings, run: str) -> None:
-    """Run the cycle until it is in a step, for a random moment, and kill it there."""
+    """Run the cycle until it is in a step, and kill it at a random moment there or as the step ends."""
     driver = subprocess.Popen([sys.executable, "-c", CYCLE, run], env=environment(settings))
     with Store.open(settings.database) as store:
         while store.runs.get(run).phase != phase:
             assert driver.poll() is None, "it ended by itself"
             time.sleep(0.005)
-    time.sleep(random.random() * (5.0 if phase == "train" else 0.3))
+        moment = time.monotonic() + random.random() * (2.0 if phase == "train" else 0.3)
+        while store.runs.get(run).phase == phase and time.monotonic() < moment:
+            time.sleep(0.005)
     driver.kill()
     assert driver.wait() in (-signal.SIGKILL, 0)
 
