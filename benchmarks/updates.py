@@ -104,6 +104,8 @@ def main() -> None:
             lines = domains[name].arrive(args.corrections) if name else []
             if number < len(results.rows):
                 continue
+            if name and not lines:
+                raise SystemExit(f"{name} has no more documents; ask for fewer updates or corrections")
             told = update(stack, lines) if lines else {}
             read = {n: d.cer(api) for n, d in domains.items()}
             results.add({"update": number, "set": name} | told | {"cer": read})

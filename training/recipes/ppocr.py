@@ -1,7 +1,7 @@
 """PP-OCRv6 (small) line recogniser, and beside it a second neck and head that learn from corrections.
 
 The recogniser stays as it is. What was learned reads the lines that are like corrected ones
-(training/familiar.py), so it costs the others nothing. Apache-2.0, from the rapidocr package. The
+(training/familiar.py), so it costs the others little. Apache-2.0, from the rapidocr package. The
 frozen part's features are computed once per line.
 """
 
