@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -22,11 +23,13 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
+from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
 
 OPS = ("Conv", "MatMul", "Gemm")
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
 PARTS = 4
 
@@ -41,35 +44,77 @@ class Layer:
 
 
 class Twin:
-    """Makes INT8 versions of one graph; the ranges of its activations are taken once."""
+    """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once."""
 
     def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"
         self._ranges = Path(self._scratch.name) / "ranges.json"
         quant_pre_process(source, self._prepared, skip_symbolic_shape=True)
+        self._exact = onnx.load(self._prepared)
         probe = Probe(onnx.load(self._prepared))
         self.layers = worthwhile(probe.layers(calibration[0]))
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
 
     def write(self, target: Path, layers: Sequence[str]) -> None:
-        """Write the graph with these layers in INT8."""
+        """Write the graph with these of its layers in INT8."""
+        onnx.save(restored(self._all, self._exact, set(layers)), target)
+
+    @cached_property
+    def _all(self) -> onnx.ModelProto:
+        """Every layer in INT8: seconds of work, most of them for the thousands of classes of a head."""
+        target = Path(self._scratch.name) / "int8.onnx"
         quantize_static(
             self._prepared,
             target,
             op_types_to_quantize=list(OPS),
-            nodes_to_quantize=list(layers),
+            nodes_to_quantize=list(self.layers),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibration_cache_path=self._ranges,
         )
+        return onnx.load(target)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
+
+
+def restored(twin: onnx.ModelProto, exact: onnx.ModelProto, layers: Set[str]) -> onnx.ModelProto:
+    """The INT8 twin with these layers alone in INT8, as if no other had ever been quantised.
+
+    A value stays rounded where one of them takes or gives it; `exact` is the graph in FP32.
+    """
+    rounded = {v for node in exact.graph.node if node.name in layers for v in (*node.input, *node.output)}
+    names = _taken_back(twin.graph, rounded)
+    model = onnx.ModelProto.FromString(twin.SerializeToString())
+    stay = [n for n in model.graph.node if n.op_type not in PAIR or n.input[0] not in names]
+    for node in stay:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    needed = {n for node in stay for n in node.input} - {n for node in stay for n in node.output}
+    stored = {t.name: t for t in (*exact.graph.initializer, *twin.graph.initializer) if t.name in needed}
+    for field, content in ((model.graph.node, stay), (model.graph.initializer, stored.values())):
+        del field[:]
+        field.extend(content)
+    return model
+
+
+def _taken_back(graph: onnx.GraphProto, rounded: Set[str]) -> dict[str, str]:
+    """The names around every pair of QuantizeLinear and DequantizeLinear that rounds none of these values.
+
+    Each with the name that the value has in FP32. A weight has the second half of a pair alone.
+    """
+    quantise = {n.output[0]: n.input[0] for n in graph.node if n.op_type == PAIR[0]}
+    names = {}
+    for node in (n for n in graph.node if n.op_type == PAIR[1]):
+        value = node.output[0].removesuffix(DEQUANT_OUTPUT_SUFFIX)
+        if value not in rounded:
+            names |= dict.fromkeys((quantise.get(node.input[0], value), node.input[0], node.output[0]), value)
+    return names
 
 
 class Probe:

@@ -1,11 +1,17 @@
 """Which layers become INT8, and how they go back."""
 
+import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from training.quantize import Layer, Probe, careful, worthwhile
+from training import quantize
+from training.quantize import Layer, Probe, Twin, careful, worthwhile
 
 LAYERS = [f"layer{n}" for n in range(8)]
 
@@ -79,3 +85,58 @@ def test_a_graph_without_weights_has_no_layers_but_its_image_has_a_range() -> No
     line = np.array([[[[-1, 0, 5], [2, 3, 4]]]], np.float32)
     assert probe.layers(line) == []
     assert probe.ranges([line, line / 2]) == {"image": (-1.0, 5.0)}
+
+
+def chain(folder: Path) -> Path:
+    """Three convolutions, two with a bias, and a product that gives the answer, as a file."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "w1": (8, 3, 3, 3),
+        "w2": (8, 8, 1, 1),
+        "w3": (4, 8, 1, 1),
+        "m": (20, 5),
+        "b1": (8,),
+        "b3": (4,),
+    }
+    nodes = [
+        helper.make_node("Conv", ["image", "w1", "b1"], ["a"], "wide", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w2"], ["b"], "middle"),
+        helper.make_node("Add", ["a", "b"], ["s"], "around"),
+        helper.make_node("Conv", ["s", "w3", "b3"], ["c"], "last"),
+        helper.make_node("MatMul", ["c", "m"], ["d"], "product"),
+    ]
+    tensors = [numpy_helper.from_array(rng.normal(size=s).astype(np.float32), n) for n, s in shapes.items()]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 10, 20])
+    answer = helper.make_tensor_value_info("d", TensorProto.FLOAT, [1, 4, 10, 5])
+    graph = helper.make_graph(nodes, "g", [image], [answer], tensors)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(made, folder / "chain.onnx")
+    return folder / "chain.onnx"
+
+
+EVERY = ["wide", "middle", "last", "product"]
+CHOICES = [list(c) for n in range(1, len(EVERY) + 1) for c in itertools.combinations(EVERY, n)]
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [list(c) for n in range(1, len(EVERY) + 1) for c in itertools.combinations(EVERY, n)],
+    ids="-".join,
+)
+def test_some_layers_in_int8_answer_as_if_they_alone_had_been_quantised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: list[str]
+) -> None:
+    images = list(np.random.default_rng(1).normal(size=(4, 1, 3, 10, 20)).astype(np.float32))
+    answers = []
+    for chosen in (EVERY, layers):  # taken back from all of them, and quantised alone
+        monkeypatch.setattr(quantize, "worthwhile", lambda found, chosen=chosen: chosen)
+        with Twin(chain(tmp_path), images) as twin:
+            twin.write(tmp_path / "int8.onnx", layers)
+        session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
+        answers.append([session.run(None, {"image": image})[0] for image in images])
+        stored = [t.name for t in onnx.load(tmp_path / "int8.onnx").graph.initializer]
+        assert sum(name.endswith("_quantized") for name in stored) >= len(layers)
+    assert np.array_equal(*answers)
+    exact = onnxruntime.InferenceSession(tmp_path / "chain.onnx").run(None, {"image": images[0]})[0]
+    assert not np.array_equal(answers[0][0], exact)
