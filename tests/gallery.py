@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import store_parts
 
 from redpencil import datasets
 from redpencil.blobs import Blobs
@@ -57,7 +58,7 @@ def furnish(home: Path, mlflow_url: str, folder: Path, **settings: Any) -> Setti
     named = {"mlflow_url": mlflow_url, "caption_model": new_id("caption"), "train_threads": 1}
     made = Settings(home=home, **named | settings)
     home.mkdir(parents=True, exist_ok=True)
-    with Store.open(made.database, migrate=True) as store:
+    with store_parts.new_store(home) as store:
         blobs = Blobs.open(made.blobs)
         for sample in datasets.read(folder).samples:
             data = sample.image.read_bytes()

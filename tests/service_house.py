@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, cast
 
 import cv2
 import httpx
+import store_parts
 import tiny_bundle
 from fake_registry import FakeRegistry
 from fastapi import FastAPI
@@ -18,7 +17,6 @@ from fastapi import FastAPI
 from redpencil.ids import new_id
 from redpencil.registry import Registry
 from redpencil.settings import Settings
-from redpencil.store import Store
 from redpencil.types import (
     Block,
     Image,
@@ -36,15 +34,6 @@ from services.house import House
 
 MODEL = "ocr"
 APPS: dict[tuple[str, int], FastAPI | None] = {}
-
-
-@functools.cache
-def empty_database() -> bytes:
-    """A database with its tables, made once: migrating anew for every test would take most of its time."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "redpencil.db"
-        Store.open(f"sqlite:///{path}", migrate=True).close()
-        return path.read_bytes()
 
 
 class Client:
@@ -77,7 +66,7 @@ class World:
 
     def __init__(self, home: Path, registry: Any = None, **settings: Any) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        (home / "redpencil.db").write_bytes(empty_database())
+        store_parts.new_store(home).close()
         self.registry = registry or FakeRegistry()
         self.settings = Settings(home=home, **settings)
         self.house: House = furnish(self.settings, cast(Registry, self.registry))

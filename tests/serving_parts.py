@@ -103,6 +103,13 @@ class Home:
         self.blobs.close()
 
 
+async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        await asyncio.sleep(0.001)
+
+
 def serving(home: Home, work: Callable[[httpx.AsyncClient, Models], Awaitable[None]]) -> None:
     """Run the app of this home in process, and the work against it."""
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
+from redpencil.store import Store
 from redpencil.types import (
     Block,
     Correction,
@@ -28,6 +32,20 @@ from redpencil.types import (
 )
 
 _counter = itertools.count()
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "redpencil.db"
+        Store.open(f"sqlite:///{path}", migrate=True).close()
+        return path.read_bytes()
+
+
+def new_store(folder: Path) -> Store:
+    """A store of its own in the folder, copied: migrating anew for every test would take most of its time."""
+    (folder / "redpencil.db").write_bytes(_empty_database())
+    return Store.open(f"sqlite:///{folder / 'redpencil.db'}")
 
 
 def _next_id(prefix: str) -> str:

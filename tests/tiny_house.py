@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import store_parts
 import tiny_bundle
 
 from redpencil import bundle
@@ -51,7 +52,7 @@ def furnish(home: Path, mlflow_url: str = NOWHERE, lines: int = 40, **settings: 
     model = "ocr" if mlflow_url == NOWHERE else new_id("ocr")
     made = Settings(home=home, mlflow_url=mlflow_url, model=model, train_threads=1, **settings)
     home.mkdir(parents=True, exist_ok=True)
-    with Store.open(made.database, migrate=True) as store:
+    with store_parts.new_store(home) as store:
         _enthrone(store, made)
         correct(store, Blobs.open(made.blobs), lines)
     return made

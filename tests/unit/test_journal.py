@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from store_parts import new_store
 
 from redpencil.blobs import Blobs, FolderBlobs
 from redpencil.errors import NotFound, NotReady
@@ -18,7 +19,7 @@ from serving.journal import Entry, Journal
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path / 'test.db'}", migrate=True) as store:
+    with new_store(tmp_path) as store:
         yield store
 
 
@@ -56,7 +57,7 @@ def test_what_was_put_can_be_read_at_once_by_another_process(
     journal = Journal(store, blobs)
     made = entry(b"an image")
     asyncio.run(journal.put(made))
-    with Store.open(f"sqlite:///{tmp_path / 'test.db'}") as other:
+    with Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}") as other:
         assert other.predictions.get(made.prediction.id) == made.prediction
     assert Blobs.open(str(tmp_path / "blobs")).get(made.image.sha256) == b"an image"
     journal.close()

@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from store_parts import about, block, correction, entry, image, prediction, run, verdict, version
+from store_parts import about, block, correction, entry, image, new_store, prediction, run, verdict, version
 
 from redpencil import snapshot
 from redpencil.errors import NotFound
@@ -16,7 +16,7 @@ from redpencil.types import Doubt, RunState, Split, Task, Variant
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}", migrate=True) as opened:
+    with new_store(tmp_path) as opened:
         yield opened
 
 

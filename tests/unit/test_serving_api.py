@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import serving_parts
-from serving_parts import Home, metric, png
+from serving_parts import Home, metric, png, until
 
 from redpencil import asgi
 from redpencil.blobs import FolderBlobs
@@ -180,8 +180,8 @@ def test_what_cannot_be_read_is_refused_in_one_shape(
 
 def test_a_named_version_answers_outside_of_any_experiment(home: Home) -> None:
     async def work(client: Client, engine: Engine) -> None:
-        home.serve("1", challenger="2", weight=1.0, mirror=1.0)
-        engine.follower.step()
+        wanted = home.serve("1", challenger="2", weight=1.0, mirror=1.0)
+        await until(lambda: engine.follower.current.state == wanted)
         for version, text in (("1", "hello"), ("2", "hcllo"), ("4", "heiio")):
             sent = {"content": png("hello"), "params": {"model_version": version}}
             body = (await client.post("/v1/ocr", **sent)).json()
@@ -196,8 +196,8 @@ def test_a_client_stays_with_its_arm_and_weight_moves_none_back(home: Home) -> N
     keys = [f"client {i}" for i in range(12)]
 
     async def arms(client: Client, engine: Engine, weight: float) -> list[str]:
-        home.serve("1", challenger="2", weight=weight, experiment="exp_1")
-        engine.follower.step()
+        wanted = home.serve("1", challenger="2", weight=weight, experiment="exp_1")
+        await until(lambda: engine.follower.current.state == wanted)
         sent = [
             client.post("/v1/ocr", content=png("e"), headers={"X-Client-Key": key})
             for key in keys
@@ -217,8 +217,8 @@ def test_a_client_stays_with_its_arm_and_weight_moves_none_back(home: Home) -> N
 
 def test_a_mirrored_request_is_read_by_both_and_answered_by_the_champion(home: Home) -> None:
     async def work(client: Client, engine: Engine) -> None:
-        home.serve("1", challenger="2", mirror=1.0)
-        engine.follower.step()
+        wanted = home.serve("1", challenger="2", mirror=1.0)
+        await until(lambda: engine.follower.current.state == wanted)
         body = (await client.post("/v1/ocr", content=png("hello", "there"))).json()
         assert (body["model_version"], body["text"]) == ("1", "hello\nthere")
         while engine._mirrors:
@@ -237,8 +237,8 @@ def test_a_mirrored_request_is_read_by_both_and_answered_by_the_champion(home: H
 
 def test_mirroring_gives_way_when_it_is_crowded(home: Home) -> None:
     async def work(client: Client, engine: Engine) -> None:
-        home.serve("1", challenger="2", mirror=1.0)
-        engine.follower.step()
+        wanted = home.serve("1", challenger="2", mirror=1.0)
+        await until(lambda: engine.follower.current.state == wanted)
         engine.admission.limit = 1
         assert (await client.post("/v1/ocr", content=png("hello"))).status_code == 200
         assert all(p.mirror_of is None for p in home.store.predictions.list())
@@ -299,8 +299,8 @@ def test_before_the_champion_is_there_it_is_not_ready_and_says_why(tmp_path: Pat
             assert "retry-after" in answer.headers
         assert "champion" in (await client.get("/health")).json()["error"]["message"]
         assert (await client.get("/v2/health/live")).json() == {"live": True}
-        home.serve("1")
-        engine.follower.step()
+        wanted = home.serve("1")
+        await until(lambda: engine.follower.current.state == wanted)
         health = await client.get("/health")
         assert health.status_code == 200
         assert (health.json()["champion"], health.json()["revision"]) == ("1", 1)

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import io
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import httpx
 import pytest
 import tiny_bundle
 from PIL import Image
-from serving_parts import CAPTION, MODEL, Home, metric, png, serving
+from serving_parts import CAPTION, MODEL, Home, metric, png, serving, until
 
 from redpencil.bundle import Manifest
 from redpencil.pixels import Pixels
@@ -33,13 +32,6 @@ def home(tmp_path: Path) -> Home:
     home.serve("1")
     home.serve("1", CAPTION)
     return home
-
-
-async def until(true: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come true in time"
-        await asyncio.sleep(0.001)
 
 
 def with_captions(home: Home, work: Callable[..., Any]) -> None:
@@ -177,7 +169,7 @@ def test_a_broken_caption_champion_is_told_and_harms_nobody(home: Home) -> None:
     home.serve("3", CAPTION)
 
     async def work(client: Client, models: Models) -> None:
-        await until(lambda: models.captions.follower.error)
+        await until(lambda: models.captions.follower.error and models.ocr.follower.current.readers)
         health = await client.get("/health")
         assert health.status_code == 200
         assert "version 3 cannot be loaded" in health.json()["captions"]["error"]

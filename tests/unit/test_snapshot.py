@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from store_parts import box, correction, image, prediction
+from store_parts import box, correction, image, new_store, prediction
 
 from redpencil import snapshot
 from redpencil.store import Store
@@ -18,7 +18,7 @@ from redpencil.types import Split, Task
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(f"sqlite:///{tmp_path / 'redpencil.db'}", migrate=True) as opened:
+    with new_store(tmp_path) as opened:
         yield opened
 
 

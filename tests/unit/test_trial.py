@@ -17,7 +17,6 @@ from redpencil.blobs import Blobs
 from redpencil.linepack import PackedLine
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
-from redpencil.store import Store
 from redpencil.types import (
     Correction,
     Doubt,
@@ -42,7 +41,7 @@ class House:
         self.settings = Settings(home=home)
         self.model, self.task = "ocr", Task.OCR
         home.mkdir(exist_ok=True)
-        self.store = Store.open(self.settings.database, migrate=True)
+        self.store = store_parts.new_store(home)
         self.blobs = Blobs.open(self.settings.blobs)
         self.made = 0
 
