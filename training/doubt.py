@@ -97,7 +97,9 @@ class Room:
         """What a reader taught by some of the lines makes of others, and its errors on the way back."""
         reader = self.taught(learn, hyper)
         said = list(zip(judge, self.opinions(reader, judge), strict=True))
-        return said, reach.errors(self.parent, reader, lambda model: self.errors(model, judge[:MEASURED]))
+        measured = judge[:MEASURED]
+        here = sum(distance(self.texts[i], opinion.reading) for i, opinion in said[: len(measured)])
+        return said, reach.errors(self.parent, reader, here, lambda model: self.errors(model, measured))
 
     def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
         """The parent after a short training on some of the lines."""

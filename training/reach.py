@@ -26,12 +26,12 @@ FEWEST = 12
 """Lines, below which halves of them say nothing."""
 
 
-def errors(parent: LineModel, reader: LineModel, wrong: Callable[[LineModel], int]) -> list[int]:
-    """The wrong characters of a reader at each of SHARES; it is left at the last of them."""
+def errors(parent: LineModel, reader: LineModel, here: int, wrong: Callable[[LineModel], int]) -> list[int]:
+    """The wrong characters of a reader at each of SHARES, `here` at the first; it is left at the last."""
     before = {name: p.detach() for name, p in parent.named_parameters()}
     after = {name: p.detach().clone() for name, p in reader.named_parameters()}
-    found = []
-    for share in SHARES:
+    found = [here]
+    for share in SHARES[1:]:
         go(reader, before, after, share)
         found.append(wrong(reader))
     return found

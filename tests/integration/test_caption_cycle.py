@@ -30,8 +30,8 @@ SMALL = {
     "lr": 1e-3,
     "clip": 1.0,
     "beams": 1,
-    "passes": 20,
-    "report_every": 27,
+    "passes": 11,
+    "report_every": 15,
     "patience": 0,
 }
 CYCLE = """
@@ -54,7 +54,7 @@ def kill_in_training(settings: Settings, run: str) -> None:
     command = [sys.executable, "-c", CYCLE, run]
     process = subprocess.Popen(command, env=os.environ | told, start_new_session=True)
     with Store.open(settings.database) as store:
-        while store.runs.get(run).progress.get("epoch", 0) < 3 and process.poll() is None:
+        while store.runs.get(run).progress.get("epoch", 0) < 2 and process.poll() is None:
             time.sleep(0.1)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)

@@ -95,7 +95,7 @@ def test_what_a_run_alone_dies_of_is_raised(settings: Settings) -> None:
 
 
 def test_workers_that_keep_crashing_are_told_by_their_last_words(two: Settings) -> None:
-    made = job(two)
+    made = job(two.model_copy(update={"train_workers": 1}))
     nonsense = replace(made, hyper=replace(made.hyper, clip="much"))
     with pytest.raises(RedpencilError, match=r"failed 3 times, the last time with ValueError: .*'much'"):
         workers.fit(nonsense)

@@ -31,8 +31,8 @@ def test_a_reader_is_measured_between_its_parent_and_itself() -> None:
         seen.append(float((dict(model.named_parameters())[name].detach() - start).mean()))
         return len(seen)
 
-    assert reach.errors(parent, reader, wrong) == [1, 2, 3]
-    assert seen == pytest.approx(SHARES, abs=1e-4)
+    assert reach.errors(parent, reader, 7, wrong) == [7, 1, 2]
+    assert seen == pytest.approx(SHARES[1:], abs=1e-4)
 
 
 @pytest.mark.parametrize("share", [1.0, 0.65, 0.1])

@@ -278,7 +278,7 @@ def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> Non
     sizes = {**SIZES, "height": 32, "width": 192, "layers": 2, "vocabulary": 300}
     asked = {
         **sizes,
-        "steps": 120,
+        "steps": 50,
         "report_every": 10,
         "passes": 0,
         "patience": 0,
