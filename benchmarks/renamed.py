@@ -92,7 +92,9 @@ def main() -> None:
     model = chosen.build(asked.bundle, [line.text for line in taught], hyper)
     row["history"] = learn(model, given, hyper, asked.out / "checkpoints", Told())
     row |= {"texts": given.counts(), "cpu_s": round(time.process_time())}
-    row["after"] = judged(exported(model, asked, taught), held)
+    folder = exported(model, asked, taught)
+    model.keep_before(folder, asked.bundle, given.learn, given.again)
+    row["after"] = judged(folder, held)
     (asked.out / "result.json").write_text(json.dumps(row, indent=1, ensure_ascii=False))
     print(json.dumps({k: v for k, v in row.items() if k != "history"}, indent=1, ensure_ascii=False))
 

@@ -65,7 +65,8 @@ class Manifest:
     """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
 
     `alphabet` is a CTC reader's; `decoders`, `tokenizer` and `generation` are an autoregressive one's,
-    whose `graphs` are its encoders.
+    whose `graphs` are its encoders. Its folder may hold the reader that it went on from as well:
+    then the graph `familiar` says which images are its own, and `before` reads the others.
     """
 
     preprocessing: Preprocessing
@@ -79,39 +80,51 @@ class Manifest:
     decoders: dict[Precision, Graph] = field(default_factory=dict)
     tokenizer: Graph | None = None
     generation: Generation | None = None
+    familiar: Graph | None = None
+    before: Manifest | None = None
 
     def files(self) -> list[Graph]:
         """Every file of the bundle beside its manifest."""
-        return [*self.graphs.values(), *self.decoders.values(), *([self.tokenizer] if self.tokenizer else [])]
+        single = [graph for graph in (self.tokenizer, self.familiar) if graph]
+        others = self.before.files() if self.before else []
+        return [*self.graphs.values(), *self.decoders.values(), *single, *others]
 
     def to_json(self) -> bytes:
         """Canonical JSON: the same manifest always gives the same bytes."""
+        text = json.dumps(self._content(), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return text.encode("utf-8")
+
+    def _content(self) -> dict[str, Any]:
         content = asdict(self) | {
             "preprocessing": self.preprocessing.to_dict(),
             "graphs": {p.value: asdict(g) for p, g in self.graphs.items()},
             "decoders": {p.value: asdict(g) for p, g in self.decoders.items()},
+            "before": self.before and self.before._content(),
         }
-        text = json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-        return text.encode("utf-8")
+        return {k: v for k, v in content.items() if v is not None or k not in ("familiar", "before")}
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
         try:
-            content = json.loads(data)
-            content["preprocessing"] = Preprocessing.from_dict(content["preprocessing"])
-            content["alphabet"] = tuple(content["alphabet"])
-            for kind in ("graphs", "decoders"):
-                content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
-            content["precision"] = Precision(content["precision"])
-            if tokenizer := content.get("tokenizer"):
-                content["tokenizer"] = Graph(**tokenizer)
-            if generation := content.get("generation"):
-                content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
-            manifest = cls(**content)
+            manifest = cls._of(json.loads(data))
         except (ValueError, KeyError, TypeError, AttributeError, BadInput) as e:
             raise Damaged(f"{MANIFEST} is not a bundle's manifest: {e!r}") from e
         manifest._check()
         return manifest
+
+    @classmethod
+    def _of(cls, content: dict[str, Any]) -> Manifest:
+        content["preprocessing"] = Preprocessing.from_dict(content["preprocessing"])
+        content["alphabet"] = tuple(content["alphabet"])
+        for kind in ("graphs", "decoders"):
+            content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
+        content["precision"] = Precision(content["precision"])
+        for kind in ("tokenizer", "familiar"):
+            content[kind] = Graph(**content[kind]) if content.get(kind) else None
+        if generation := content.get("generation"):
+            content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
+        content["before"] = cls._of(content["before"]) if content.get("before") else None
+        return cls(**content)
 
     def save(self, folder: Path) -> None:
         """Write bundle.json beside its graphs."""
@@ -133,6 +146,10 @@ class Manifest:
             raise Damaged(f"decoder {self.decoder!r} is unknown here; known: ctc, autoregressive")
         if self.decoder == "autoregressive":
             self._check_generation()
+        if (self.familiar is None) != (self.before is None) or (self.before and self.decoder == "ctc"):
+            raise Damaged(f"{MANIFEST} names a reader before this one and not when it reads, or the reverse")
+        if self.before:
+            self.before._check()
         if not all(isinstance(c, str) and c for c in self.alphabet):
             raise Damaged(f"{MANIFEST} has an empty or odd entry in its alphabet")
         if self.precision not in self.graphs:

@@ -38,9 +38,14 @@ class TextReader:
     """
 
     def __init__(
-        self, folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+        self,
+        folder: Path,
+        precision: Precision | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        manifest: Manifest | None = None,
     ) -> None:
-        self.manifest = Manifest.load(folder)
+        self.manifest = manifest or Manifest.load(folder)
         self.device = device
         self.precision = precision_for(self.manifest, precision, device)
         self.tokenizer = _tokenizer(folder, self.manifest)
@@ -65,8 +70,15 @@ class TextReader:
 
     def write(self, images: NDArray[np.float32]) -> list[tuple[list[int], list[float]]]:
         """For each of [B, C, H, W] the tokens written, without the end, and their probabilities."""
+        return self.go_on(self.look(images))
+
+    def look(self, images: NDArray[np.float32]) -> Tensors:
+        """The memory of [B, C, H, W]."""
         names = [o.name for o in self._encoder.get_outputs()]
-        memory = dict(zip(names, self._encoder.run(names, {"image": images}), strict=True))
+        return dict(zip(names, self._encoder.run(names, {"image": images}), strict=True))
+
+    def go_on(self, memory: Tensors) -> list[tuple[list[int], list[float]]]:
+        """What is written of images that were looked at."""
         return generate(self._decoder, memory, self.generation)
 
     def text(self, tokens: Sequence[int], sure: Sequence[float]) -> LineText:

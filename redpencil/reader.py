@@ -36,11 +36,13 @@ def open_reader(
     folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
 ) -> Reader:
     """The reader of a bundle, by its decoder."""
-    if Manifest.load(folder).decoder == "ctc":
+    manifest = Manifest.load(folder)
+    if manifest.decoder == "ctc":
         return LineReader(folder, precision, device, threads)
-    from redpencil.generate import TextReader  # here, since what only reads lines needs no tokenizers
+    from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers
 
-    return TextReader(folder, precision, device, threads)
+    kind = twofold.TwofoldReader if manifest.before else generate.TextReader
+    return kind(folder, precision, device, threads)
 
 
 def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,18 @@ def furnish(home: Path, mlflow_url: str, folder: Path, **settings: Any) -> Setti
             store.images.add_many([image])
             store.corrections.add_many([_said(image, n, text) for n, text in enumerate(sample.texts)])
     return made
+
+
+def rename(settings: Settings, old: str, new: str, count: int = 8) -> None:
+    """Somebody says of so many pictures what was said of them, in another word."""
+    with Store.open(settings.database) as store:
+        live = store.corrections.live(Task.CAPTION)
+        said = [c for c in live if f" {old} " in c.text and c.author == "reference 1"][:count]
+        fresh = {"created_at": time.time(), "author": "ann"}
+        texts = [c.text.replace(old, new) for c in said]
+        store.corrections.add_many(
+            [replace(c, id=new_id("corr"), text=t, **fresh) for c, t in zip(said, texts, strict=True)]
+        )
 
 
 def queue(settings: Settings, recipe: str, **params: Any) -> str:

@@ -136,6 +136,10 @@ class Cycle:
             taught = [*lines.again, *lines.learn]
             shown = [*taught, *lines.rehearse[: len(taught)]]
             model.to_bundle(beside, shown, self.lineage(job) | {"reach": job.reach})
+            if parent := self.parent(job):
+                met = [*lines.learn, *lines.validate, *lines.again]
+                new, known = ([x for x in met if (x.key in job.known) is k] for k in (False, True))
+                model.keep_before(beside, parent, new, known)
             write_all(job.folder / "pictures", model.pictures([x.image for x in shown[:PICTURES]]))
             beside.rename(folder)
         bundle.put(folder, self.blobs)

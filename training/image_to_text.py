@@ -43,6 +43,8 @@ class ImageToText(Learner):
 
     best_by: ClassVar[Literal["cer", "cider_d"]] = "cider_d"
     """The measure by which the best checkpoint is chosen."""
+    compared: str | None = None
+    """The memory by which images are compared with corrected ones; None: the parent's reader is not kept."""
     augment: Callable[[Pixels, np.random.Generator, float], Pixels] = staticmethod(augment)
     """Another look at an image, by a strength; the default leaves text readable."""
 
@@ -81,6 +83,12 @@ class ImageToText(Learner):
         from training.export_text import to_bundle
 
         return to_bundle(self, folder, lines, lineage)
+
+    def keep_before(self, folder: Path, parent: Path, new: Sequence[Line], known: Sequence[Line]) -> None:
+        from training.nearer import keep
+
+        if self.compared:
+            keep(folder, parent, self.compared, new, known)
 
 
 def visible(length: Tensor, past: int, steps: int) -> Tensor:

@@ -68,6 +68,12 @@ class Learner(nn.Module, ABC):
     def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
         """Write the model as a bundle into an existing folder, checked and quantised on `lines`."""
 
+    def keep_before(self, folder: Path, parent: Path, new: Sequence[Line], known: Sequence[Line]) -> None:
+        """Called with that bundle and its parent's; may put the parent's reader into it, for other images.
+
+        `new` are the lines that the parent had not learned from.
+        """
+
     def pictures(self, images: Sequence[Pixels]) -> dict[str, bytes]:
         """PNGs by name that show how the model sees images, for the run's page; most families have none."""
         return {}

@@ -76,8 +76,13 @@ def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp
     assert set(Manifest.load(folder).decoders) == set(Manifest.load(folder).graphs) >= {Precision.FP32}
     assert "bars" in open_reader(folder).read(gallery.paint(3)[0]).text
 
+    gallery.rename(settings, "red", "crimson")
     alone = settings.model_copy(update={"train_workers": 0})
     again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 2}), alone)
     with Store.open(settings.database) as store:
         second = store.versions.get(model, again.version)
         assert (second.parent, store.versions.verdict(model, "2").champion) == ("1", "1")
+    newer = fetch(second.bundle, Blobs.open(settings.blobs), tmp_path / "bundles")
+    assert Manifest.load(newer).before is not None
+    white = gallery.paint(7)[0]  # nobody has said anything new of these
+    assert open_reader(newer, Precision.FP32).read(white) == open_reader(folder, Precision.FP32).read(white)

@@ -66,6 +66,7 @@ class Catr(ImageToText):
         self.generation = Generation((start,), end, LONGEST, hyper.beams)
         self.past_shapes = shapes(hyper.decoder_layers, hyper.heads, hyper.hidden // hyper.heads)
         self.augment = partial(photo, upright=hyper.upright)
+        self.compared = f"{hyper.decoder_layers - 1}.value"
         norm = FrozenBatchNorm2d if frozen_norm else nn.BatchNorm2d
         net = getattr(torchvision.models, hyper.backbone)(norm_layer=norm)
         self.backbone = nn.Sequential(*list(net.children())[:-2])

@@ -1,0 +1,158 @@
+"""Which images are like corrected ones, so that what corrections taught writes about those alone.
+
+An image is compared, in what the encoder of the reader before remembers of it, with images that were
+corrected since and with images that this reader learned from: it is like those to which it is nearer.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from redpencil.bundle import Graph, Manifest
+from redpencil.generate import MEMORY, TextReader
+from redpencil.types import Precision
+from training.export import OPSET
+from training.weights import constants
+
+if TYPE_CHECKING:
+    from training.data import Line
+
+NEIGHBOURS = 5  # at most, and at most a quarter of either kind
+RIDGE = 0.1  # of the mean variance, added before whitening
+MOST = 4096  # examples of either kind
+SAME = 0.9  # cosine of an image with itself, seen again in another precision
+NAMES = ("middle", "whiten", "others", "corrected")
+OLDER = "before."  # goes before the names of the earlier reader's files
+
+
+class Nearer(nn.Module):
+    """Says of memory [B,h,S,d] which images are nearer to `corrected` [E,D] than to `others` [O,D], bool [B].
+
+    These are unit vectors of mean memory, D = h*d; `middle` [D] and `whiten` [D,D] take out how images
+    differ in general. An image that was corrected itself is like them, whatever is near.
+    """
+
+    def __init__(self, middle: Tensor, whiten: Tensor, others: Tensor, corrected: Tensor) -> None:
+        super().__init__()
+        self.middle: Tensor
+        self.whiten: Tensor
+        self.others: Tensor
+        self.corrected: Tensor
+        for name, value in zip(NAMES, (middle, whiten, others, corrected), strict=True):
+            self.register_buffer(name, value)
+
+    @classmethod
+    def of(cls, others: Tensor, corrected: Tensor) -> Self:
+        """From memories [.,h,S,d] of images that the reader before learned from, and of corrected ones."""
+        means = torch.cat([_mean(others), _mean(corrected)])
+        spread = torch.cov(means.T)
+        ridge = RIDGE * spread.diagonal().mean()
+        values, vectors = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
+        empty = cls(means.mean(0), vectors / values.sqrt(), means[:0], means[:0])
+        told = empty.told(corrected)
+        return cls(told.middle, told.whiten, _some(told.place(others)), told.corrected)
+
+    def told(self, corrected: Tensor) -> Self:
+        """The same with more corrected images, by their memories [.,h,S,d]."""
+        every = torch.cat([self.corrected, self.place(corrected)])
+        return type(self)(self.middle, self.whiten, self.others, _some(every))
+
+    def place(self, memory: Tensor) -> Tensor:
+        """Mean memory as unit vectors [B,D]."""
+        return F.normalize((_mean(memory) - self.middle) @ self.whiten, dim=-1)
+
+    def forward(self, memory: Tensor) -> Tensor:
+        few = min(len(self.corrected), len(self.others))
+        count = min(NEIGHBOURS, max(1, few // 4))
+        here = self.place(memory)
+        own, other = ((here @ kind.T).topk(count, -1).values for kind in (self.corrected, self.others))
+        return (own.mean(-1) > other.mean(-1)) | (own[:, 0] > SAME)
+
+
+def _mean(memory: Tensor) -> Tensor:
+    """[B,h,S,d] -> [B,h*d]."""
+    return memory.mean(2).flatten(1)
+
+
+def _some(examples: Tensor) -> Tensor:
+    """At most MOST of them, drawn once for all."""
+    drawn = np.random.default_rng(0).permutation(len(examples))[:MOST]
+    return examples[torch.from_numpy(np.sort(drawn))]
+
+
+def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: Sequence[Line]) -> None:
+    """Put the reader that never changed, of the parent's bundle, into the new one, and when it reads.
+
+    `compared` names the memory by which images are compared, `new` are corrected lines that the parent did
+    not know. Where all or none are new there is nothing to tell apart, and the new reader reads all.
+    """
+    own = Manifest.load(parent)
+    base, told = own.before or own, _once(new)
+    others = [line for place, line in _once(known).items() if place not in told]
+    if not own.familiar and not (told and others):
+        return
+    reader = TextReader(parent, Precision.FP32, threads=torch.get_num_threads(), manifest=base)
+    corrected = _remembered(reader, compared, told.values())
+    if own.familiar:
+        stored = constants(parent / own.familiar.file)
+        nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).told(corrected)
+    else:
+        nearer = Nearer.of(_remembered(reader, compared, others), corrected)
+    _write(nearer, corrected, folder / "familiar.onnx", MEMORY + compared)
+    familiar = Graph.of(folder / "familiar.onnx")
+    replace(Manifest.load(folder), familiar=familiar, before=_moved(base, parent, folder)).save(folder)
+
+
+def _once(lines: Iterable[Line]) -> dict[str, Line]:
+    """Every image once, by its place."""
+    return {line.place or line.key: line for line in lines}
+
+
+def _remembered(reader: TextReader, compared: str, lines: Iterable[Line]) -> Tensor:
+    """Their memories; of none, an empty tensor of the right shape."""
+    p = reader.manifest.preprocessing
+    blank = np.zeros((1, len(p.mean), p.height, p.width or p.height), np.float32)
+    tensors = [blank, *(reader.tensor(line.image)[None] for line in lines)]
+    found = [reader.look(tensor)[MEMORY + compared] for tensor in tensors]
+    return torch.from_numpy(np.concatenate(found)[1:])
+
+
+def _moved(base: Manifest, source: Path, folder: Path) -> Manifest:
+    """The base's manifest for the new folder, with its files there."""
+
+    def moved(graph: Graph) -> Graph:
+        name = OLDER + graph.file.removeprefix(OLDER)
+        shutil.copyfile(source / graph.file, folder / name)
+        return replace(graph, file=name)
+
+    kinds: Sequence[dict[Precision, Graph]] = (base.graphs, base.decoders)
+    graphs, decoders = ({precision: moved(graph) for precision, graph in kind.items()} for kind in kinds)
+    assert base.tokenizer is not None  # an autoregressive bundle's manifest was checked
+    return replace(base, graphs=graphs, decoders=decoders, tokenizer=moved(base.tokenizer))
+
+
+def _write(nearer: Nearer, memory: Tensor, path: Path, name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the old exporter: see training/export.py
+        torch.onnx.export(
+            nearer.eval(),
+            (memory.new_zeros(2, *memory.shape[1:]),),
+            str(path),
+            input_names=[name],
+            output_names=["like"],
+            dynamic_axes={name: {0: "B"}, "like": {0: "B"}},
+            opset_version=OPSET,
+            external_data=False,
+            do_constant_folding=False,
+            dynamo=False,
+        )
