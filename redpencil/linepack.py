@@ -1,4 +1,4 @@
-"""Packs of lines with their text that come with Redpencil: the rehearsal and the golden set.
+"""Packs of lines with their text that come with Redpencil: the rehearsal, golden and primer sets.
 
 A pack is a zip of image files, `lines.jsonl` (one {"file", "text"} per line) and `pack.json`
 (how it was made). `training/render.py` makes them.
@@ -19,7 +19,7 @@ import numpy as np
 from redpencil.errors import Damaged
 from redpencil.formats import Pixels
 
-Name = Literal["golden", "rehearsal"]
+Name = Literal["golden", "rehearsal", "primer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,17 @@ class PackedLine:
     text: str
 
 
-def load(name: Name) -> list[PackedLine]:
-    """Every line of a pack, in its order; the same on every machine."""
+def load(name: Name, kind: str | None = None) -> list[PackedLine]:
+    """Every line of a pack, or of one kind in it, in its order; the same on every machine."""
     with _open(name) as pack:
         listed = [json.loads(row) for row in pack.read("lines.jsonl").decode().splitlines()]
-        return [PackedLine(_pixels(pack.read(row["file"]), row["file"]), row["text"]) for row in listed]
+        chosen = [row for row in listed if kind in (None, row["kind"])]
+        return [PackedLine(_pixels(pack.read(row["file"]), row["file"]), row["text"]) for row in chosen]
+
+
+def marks() -> dict[str, frozenset[str]]:
+    """Of every kind in the primer, the letters and signs by which its script is known."""
+    return {kind: frozenset(signs) for kind, signs in about("primer")["marks"].items()}
 
 
 def about(name: Name) -> dict[str, Any]:

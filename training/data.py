@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from redpencil.blobs import Blobs
 
 FEWEST_GROUPS, FEWEST_LINES = 5, 60  # below, every line is needed for learning
+BRINGS = 0.1  # share of the corrected lines that must be in a script for its primer to be opened
 WIDTH_JITTER = 0.15  # of the logarithm of width over height
 
 
@@ -85,6 +86,20 @@ def rehearsal(hyper: Hyper) -> list[Line]:
     packed = linepack.load("rehearsal")
     chosen = np.random.default_rng(hyper.seed).permutation(len(packed))[: hyper.rehearsal]
     return [Line(packed[i].image, packed[i].text) for i in sorted(chosen)]
+
+
+def primer(hyper: Hyper, corrected: Sequence[Line]) -> list[Line]:
+    """Rendered lines of the scripts that the corrected lines bring, to be learned like these.
+
+    They show letters that nobody has corrected yet; real lines take their place one by one.
+    """
+    found: list[Line] = []
+    for kind, marks in linepack.marks().items() if hyper.primer else ():
+        real = sum(not marks.isdisjoint(line.text) for line in corrected)
+        if real and real >= BRINGS * len(corrected):
+            packed = linepack.load("primer", kind)[: max(0, hyper.primer - real)]
+            found += [Line(line.image, line.text) for line in packed]
+    return found
 
 
 def set_aside(corrected: Sequence[Line], share: float) -> tuple[list[Line], list[Line]]:

@@ -22,6 +22,9 @@ SHARE = 0.7
 """Of the likeness between a corrected line and those nearest to it; a line must come so close to it."""
 LOWEST, HIGHEST = 0.2, 0.45
 """Cosines. Lines of another kind hardly come above HIGHEST; below LOWEST likeness says nothing."""
+RENDERED = 0.5
+"""The bar of an example that was rendered. Fonts differ among each other otherwise than prints and
+hands do, so such examples are no measure for others, and a line must come closer to them."""
 CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
 SAME = 0.999  # cosine of a line with itself, seen again
 RIDGE = 0.1  # of the mean variance, added before whitening
@@ -55,13 +58,16 @@ class Familiar(nn.Module):
         size = means.shape[1]
         return cls(means.mean(0), vectors / values.sqrt(), torch.zeros(size, 0), torch.zeros(0))
 
-    def told(self, corrected: Sequence[Tensor]) -> Self:
-        """The same with the features [C,1,V] of more corrected lines among its examples."""
-        new = torch.cat([self.place(_mean(f.float()[None].to(self.middle.device))) for f in corrected])
+    def told(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
+        """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples."""
+        new = torch.cat([self.place(_mean(f.float()[None].to(self.middle.device))) for f in lines])
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
-        fresh = ~again[self.examples.shape[1] :]
-        bars = torch.cat([self.bars, bars_of(every, len(self.bars))[fresh]])
+        real = self.bars <= HIGHEST
+        own = bars_of(torch.cat([self.examples.T[real], new]), int(real.sum()))
+        if rendered:
+            own.fill_(RENDERED)
+        bars = torch.cat([self.bars, own[~again[len(self.bars) :]]])
         every = every[~again]
         drawn = np.random.default_rng(0).permutation(len(every))[:MOST]
         kept = torch.from_numpy(np.sort(drawn)).to(every.device)

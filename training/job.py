@@ -34,13 +34,14 @@ class Cancelled(RedpencilError):
 
 @dataclass(frozen=True)
 class Lines:
-    """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse, and
-    corrected lines that its parent knows and that it goes over again."""
+    """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse,
+    corrected lines that its parent knows and that it goes over again, and a primer of new scripts."""
 
     learn: list[data.Line]
     validate: list[data.Line]
     rehearse: list[data.Line] = field(default_factory=list)
     again: list[data.Line] = field(default_factory=list)
+    primer: list[data.Line] = field(default_factory=list)
 
     @property
     def a_pass(self) -> int:
@@ -102,13 +103,14 @@ class Job:
         learn, aside = data.set_aside(cut, self.hyper.validation)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]
-        return Lines(new or old, aside, rehearsed, old if new else [])
+        return Lines(new or old, aside, rehearsed, old if new else [], data.primer(self.hyper, cut))
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""
         torch.manual_seed(self.hyper.seed)
         parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
-        texts = [x.text for x in (*lines.again, *lines.learn, *lines.validate, *lines.rehearse)]
+        corrected = (*lines.again, *lines.learn, *lines.validate)
+        texts = [x.text for x in (*corrected, *lines.primer, *lines.rehearse)]
         return recipe.find(self.run.recipe).build(parent, texts, self.hyper)
 
 

@@ -1,7 +1,8 @@
 """Make redpencil/data/rehearsal.zip and golden.zip: lines of the base domain, with their text.
 
 The rehearsal pack is gone over again while learning, so that the base domain is not forgotten;
-the golden pack is what the gate checks it on. They share no text and few fonts. Needs Debian's
+the golden pack is what the gate checks it on. They share no text and few fonts. (The third pack, of
+other scripts, comes from training/primers.py.) Needs Debian's
 
     apt-get install fonts-dejavu-core fonts-liberation fonts-freefont-ttf fonts-ebgaramond
       fonts-linuxlibertine fonts-crosextra-carlito fonts-crosextra-caladea fonts-inconsolata
@@ -121,15 +122,15 @@ def _write(path: Path, name: str, count: int, seed: int, taken: set[str]) -> Non
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
         for kind in (k for k in KINDS for _ in range(round(k.share[name] * count))):
             file, text = _fresh(rng, kind, name, lexicon, taken)
-            data = _encoded(worn(draw(text, _opened(file)), _wear(rng, kind), rng))
+            data = encoded(worn(draw(text, _opened(file)), wear(rng, kind.heights), rng))
             rows.append({"file": f"{len(rows):04}.webp", "text": text, "kind": kind.name})
-            _add(pack, rows[-1]["file"], data)
+            add(pack, rows[-1]["file"], data)
             used.add(file.name)
-        _add(pack, "lines.jsonl", "\n".join(json.dumps(r, ensure_ascii=False) for r in rows).encode())
-        _add(pack, "pack.json", json.dumps(_about(name, seed, len(rows), used), indent=1).encode())
+        add(pack, "lines.jsonl", "\n".join(json.dumps(r, ensure_ascii=False) for r in rows).encode())
+        add(pack, "pack.json", json.dumps(_about(name, seed, len(rows), used), indent=1).encode())
 
 
-def _add(pack: zipfile.ZipFile, name: str, data: bytes) -> None:
+def add(pack: zipfile.ZipFile, name: str, data: bytes) -> None:
     pack.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), data)
 
 
@@ -144,9 +145,9 @@ def _fresh(rng: Rng, kind: Kind, pack: str, lexicon: Lexicon, taken: set[str]) -
             return file, text
 
 
-def _wear(rng: Rng, kind: Kind) -> Wear:
+def wear(rng: Rng, heights: tuple[int, int]) -> Wear:
     """Anything from a clean scan to a bad photograph of a receipt."""
-    low, high = kind.heights
+    low, high = heights
     bad = float(rng.beta(1.4, 1.8))
     binary = rng.random() < 0.2
     return Wear(
@@ -164,7 +165,7 @@ def _wear(rng: Rng, kind: Kind) -> Wear:
     )
 
 
-def _encoded(line: Pixels) -> bytes:
+def encoded(line: Pixels) -> bytes:
     done, data = cv2.imencode(".webp", line, [cv2.IMWRITE_WEBP_QUALITY, 70])
     if not done:
         raise RuntimeError("OpenCV could not write WebP")

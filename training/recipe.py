@@ -52,6 +52,7 @@ class Hyper:
     precision: Literal["bf16", "fp32"] = "fp32"
     replay: float = 0.5  # share of every batch that is rehearsal of the base domain
     rehearsal: int = 400  # different rehearsal lines to draw from
+    primer: int = 0  # lines of a script that corrections bring: rendered and corrected ones together
     earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
     augment: float = 1.0  # strength of the augmentation; 0: none
@@ -107,8 +108,13 @@ class LineModel(Learner):
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
 
-    def know(self, corrected: Sequence[Line], rehearsed: Sequence[Line]) -> None:
-        """Called once after training with the new corrected lines and the rehearsed ones; may do nothing."""
+    def know(
+        self, corrected: Sequence[Line], rehearsed: Sequence[Line], rendered: Sequence[Line] = ()
+    ) -> None:
+        """Called once after training with the new corrected lines, the rehearsed ones, and the primer's.
+
+        May do nothing.
+        """
 
     def loss(
         self,

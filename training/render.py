@@ -1,6 +1,7 @@
 """Draw lines of text as scans would show them.
 
 python -m training.render packs            the rehearsal and golden packs (needs Debian fonts)
+python -m training.render primer FONTS     the primer pack (needs more fonts, see training/primers.py)
 python -m training.render demo FOLDER      a few documents in black letter (needs nothing)
 """
 
@@ -154,9 +155,16 @@ def main() -> None:
     demo.add_argument("--seed", type=int, default=0)
     packs = jobs.add_parser("packs", help="rehearsal.zip and golden.zip from Debian's fonts")
     packs.add_argument("--folder", type=Path, default=Path("redpencil/data"))
+    primer = jobs.add_parser("primer", help="primer.zip, from fonts of Debian and of a folder")
+    primer.add_argument("fonts", type=Path)
+    primer.add_argument("--file", type=Path, default=Path("redpencil/data/primer.zip"))
     args = parser.parse_args()
     if args.job == "demo":
         write_demo(args.folder, args.documents, args.seed)
+    elif args.job == "primer":
+        from training.primers import write_primer
+
+        write_primer(args.file, args.fonts)
     else:
         from training.packs import write_packs
 

@@ -27,10 +27,11 @@ class Arm:
     held: bool = False
 
 
+ALONE = {"replay": 0.0, "primer": 0}
 ARMS = {
     "ours": Arm("the recipe, its reach and what is familiar to it, as a training run has them", held=True),
-    "naive": Arm("the same layers and steps, the corrected lines alone", {"replay": 0.0, "copies": 1}),
-    "head": Arm("the last layer alone, the corrected lines alone", {"replay": 0.0}, head_only=True),
+    "naive": Arm("the same layers and steps, the corrected lines alone", ALONE | {"copies": 1}),
+    "head": Arm("the last layer alone, the corrected lines alone", ALONE, head_only=True),
 }
 
 
@@ -38,7 +39,8 @@ def begin(chosen: Recipe, corrected: Sequence[Line], hyper: Hyper) -> LineModel:
     """The untouched base, able to learn these lines and what is rehearsed beside them."""
     torch.manual_seed(hyper.seed)
     rehearsed = data.rehearsal(hyper) if hyper.replay else []
-    model = chosen.build(None, [line.text for line in (*corrected, *rehearsed)], hyper)
+    met = (*corrected, *data.primer(hyper, corrected), *rehearsed)
+    model = chosen.build(None, [line.text for line in met], hyper)
     assert isinstance(model, LineModel)
     return model.eval()
 
@@ -57,14 +59,14 @@ def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -
         return 1.0
     share = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper).reach
     reach.go(model, dict(parent.named_parameters()), dict(model.named_parameters()), share)
-    model.know(corrected, data.rehearsal(hyper))
+    model.know(corrected, data.rehearsal(hyper), data.primer(hyper, corrected))
     return share
 
 
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
     """Train as the loop does, with no line set aside; returns the mean loss of every epoch."""
     rehearsed = data.rehearsal(hyper) if hyper.replay else []
-    batches = data.Batches(model, corrected, rehearsed, hyper)
+    batches = data.Batches(model, [*corrected, *data.primer(hyper, corrected)], rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
     epochs = -(-hyper.total_steps(len(corrected)) // hyper.report_every)

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from training import familiar
-from training.familiar import HIGHEST, LOWEST, Familiar, bars_of
+from training.familiar import HIGHEST, LOWEST, RENDERED, Familiar, bars_of
 
 CHANNELS = 128
 NOISE = torch.Generator().manual_seed(0)
@@ -83,3 +83,18 @@ def test_no_more_examples_are_kept_than_stated(any_kind: Familiar, monkeypatch: 
     knows = any_kind.told(lines(1, 10, 1.0)).told(lines(2, 10, 1.0))
     assert knows.examples.shape == (CHANNELS, 12)
     assert len(knows.bars) == 12
+
+
+def test_rendered_examples_ask_for_more_and_change_no_bar_of_corrected_ones(any_kind: Familiar) -> None:
+    corrected, rendered = lines(1, 16, 2.0), lines(1, 30, 2.0)
+    alone, both = any_kind.told(corrected), any_kind.told(corrected).told(rendered, rendered=True)
+    torch.testing.assert_close(both.bars[:16], alone.bars)
+    assert set(both.bars[16:].tolist()) == {RENDERED}
+    more = lines(2, 8, 2.0)
+    torch.testing.assert_close(both.told(more).bars[46:], alone.told(more).bars[16:])
+
+
+def test_rendered_lines_alone_make_their_kind_known(any_kind: Familiar) -> None:
+    knows = any_kind.told(lines(1, 3, 1.0)).told(lines(2, 30, 1.0), rendered=True)
+    assert share(knows, lines(2, 50, 1.0)) > 0.9
+    assert share(knows, lines(3, 50, 1.0)) <= 0.05

@@ -68,14 +68,19 @@ class PPOCR(LineModel):
         self.everywhere = True
         self.start = [copy.deepcopy(self.taught.neck).requires_grad_(False)]
 
-    def know(self, corrected: Sequence[Line], rehearsed: Sequence[Line]) -> None:
-        """What was taught reads lines like the corrected ones; every line, if nothing was rehearsed."""
+    def know(
+        self, corrected: Sequence[Line], rehearsed: Sequence[Line], rendered: Sequence[Line] = ()
+    ) -> None:
+        """What was taught reads lines like these; every line, if nothing was rehearsed."""
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
             if self.familiar is None:
                 self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
             self.familiar = self.familiar.told(frozen.map(lambda line: line.image, corrected))
+            if rendered:
+                shown = frozen.map(lambda line: line.image, rendered)
+                self.familiar = self.familiar.told(shown, rendered=True)
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
@@ -216,7 +221,7 @@ def _agree(model: PPOCR, path: Path) -> None:
 RECIPE = Recipe(
     name="ppocr",
     summary="fine-tunes the neck and head of the PP-OCRv6 line recogniser on corrections",
-    defaults=Hyper(),
+    defaults=Hyper(primer=150),
     build=build,
     starts_from="champion",
 )
