@@ -1,6 +1,6 @@
 """Packs of lines with their text that come with Redpencil: the rehearsal, golden and primer sets.
 
-A pack is a zip of image files, `lines.jsonl` (one {"file", "text"} per line) and `pack.json`
+A pack is a zip of image files, `lines.jsonl` (one {"file", "text", "kind"} per line) and `pack.json`
 (how it was made). `training/render.py` makes them.
 """
 
