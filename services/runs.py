@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from redpencil.errors import BadInput, Conflict
-from redpencil.types import RunState, Task
+from redpencil.types import Run, RunState, Task
 from services import leash
 from services.bodies import NewRun
 from services.house import Here, House
@@ -65,8 +65,9 @@ def list_recipes(house: Here) -> dict[str, Any]:
 @router.get("/{id}")
 def one(id: str, house: Here) -> dict[str, Any]:
     """State, phase, progress and the seconds left; with `links` to MLflow."""
-    view = of_run(house.store.runs.get(id), house.settings.mlflow)
-    return view | {"queue": _ahead(house, id) if view["state"] == "queued" else None}
+    run = house.store.runs.get(id)
+    ahead = _ahead(house, run) if run.state is RunState.QUEUED else None
+    return of_run(run, house.settings.mlflow) | {"queue": ahead}
 
 
 @router.get("/{id}/log")
@@ -101,9 +102,11 @@ def recipes() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("[a-z]*.py"))
 
 
-def _ahead(house: House, id: str) -> int:
+def _ahead(house: House, run: Run) -> int:
     """How many runs, of any model, come before a waiting one."""
     open_ = house.store.runs.list(states=[RunState.QUEUED, RunState.RUNNING], limit=200)
     return sum(
-        other.model in house.models and (other.state is RunState.RUNNING or other.id < id) for other in open_
+        other.model in house.models
+        and (other.state is RunState.RUNNING or (other.created_at, other.id) < (run.created_at, run.id))
+        for other in open_
     )
