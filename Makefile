@@ -5,6 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
+# Half of their time these tests wait for processes to start. A file stays together, the longest come first.
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+
 .PHONY: up test check clean
 
 up: $(READY)
@@ -12,7 +15,7 @@ up: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit -n auto
-	$(BIN)/python -m pytest tests/integration tests/e2e
+	$(BIN)/python -m pytest tests/e2e tests/integration $(TWO_AT_ONCE)
 
 check: $(READY)
 	$(BIN)/ruff check .

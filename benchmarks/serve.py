@@ -3,7 +3,7 @@
     python -m benchmarks.serve --data ../shared/data/sroie_receipts --home ~/.redpencil
 
 The server must be up; its champion's bundle is read from the home's database and blobs. Rounds of
-loop and server alternate. Then requests arrive at random at half the rate found, for the latency;
+loop and server alternate, short ones, since shared machines change their speed within a minute. Then requests arrive at random at half the rate found, for the latency;
 at the server, and in this process at the same reader with as many threads, since lines of many
 widths wait for one another there too.
 Every request carries an image that the server has not seen (bytes are added after its end), so
@@ -134,8 +134,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--clients", type=int, default=16)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each measurement")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=8)
     given = parser.parse_args()
     if urlparse(given.url).hostname not in LOOPBACK:
         parser.error("only a server on this machine is put under load")

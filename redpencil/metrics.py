@@ -1,8 +1,9 @@
 """How far a reading is from the truth: CER, WER, exact match, and the edits a person makes.
 
-Characters are the code points of the NFC text, words are what white space separates. Rates are
-micro-averaged: all edits of all lines over all characters (words) of all references, so a long
-line counts for more than a short one. Pairs are (reference, hypothesis).
+Characters are the code points of the NFC text, graphemes what a person sees as one letter (Unicode
+Standard Annex 29), words what white space separates. Rates are micro-averaged: all edits of all
+lines over all characters (graphemes, words) of all references, so a long line counts for more than
+a short one. Pairs are (reference, hypothesis).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 import editdistance
+import regex
 
 from redpencil.errors import BadInput
 
@@ -30,6 +32,20 @@ def distance(a: str, b: str) -> int:
 def cer(pairs: Pairs) -> float:
     """Character error rate; may exceed 1. References without a character count as one character."""
     return _rate([(characters(a), characters(b)) for a, b in pairs])
+
+
+def graphemes(text: str) -> list[str]:
+    """The letters as they are seen: a base with all that is written above, below and beside it is one."""
+    found: list[str] = regex.findall(r"\X", characters(text))
+    return found
+
+
+def grapheme_cer(pairs: Pairs) -> float:
+    """Error rate of graphemes; may exceed 1. In scripts that combine signs it is above the CER.
+
+    A syllable with one sign wrong is wrong as a whole, as it is to who reads it.
+    """
+    return _rate([(graphemes(a), graphemes(b)) for a, b in pairs])
 
 
 def wer(pairs: Pairs) -> float:

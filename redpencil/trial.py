@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from redpencil.errors import RedpencilError
 from redpencil.gate import Latency, LineScore
 from redpencil.linepack import PackedLine
 from redpencil.measure import MEASURES, Measure
+from redpencil.metrics import grapheme_cer
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
@@ -78,9 +79,10 @@ def hold(
     verdict = replace(
         verdict, reasons=(*verdict.reasons, *asked.left_out()), items=asked.items(verdict.items)
     )
-    if task is Task.CAPTION:
-        parts = {"holdout": holdout, "trained": trained, asked.measure.base_key: base}
-        verdict = replace(verdict, scores=verdict.scores | {"captions": _captions(parts, verdict.precision)})
+    parts = {"holdout": holdout, "trained": trained, asked.measure.base_key: base}
+    name, how = ("captions", _captions) if task is Task.CAPTION else ("graphemes", _graphemes)
+    more = _said(parts, verdict.precision, how)
+    verdict = replace(verdict, scores=verdict.scores | {name: more})
     store.versions.put_verdict(model, version, verdict)
     return verdict
 
@@ -162,20 +164,30 @@ def _lacks(references: Sequence[Sequence[str]], texts: Sequence[str]) -> list[in
     return [round(Worth.UNIT * (BEST_CIDER - score)) for score in cider_each(references, texts)]
 
 
-def _captions(
-    parts: Mapping[str, Sequence[Reading]], precision: Precision
+def _said(
+    parts: Mapping[str, Sequence[Reading]],
+    precision: Precision,
+    worth: Callable[[Sequence[Sequence[str]], Sequence[str]], dict[str, float]],
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """What the captions of candidate and champion are worth, per slice that has any."""
+    """What the texts of candidate and champion are worth against their references, per slice that has any."""
     names = {"candidate": precision.value, "champion": "champion"}
     return {
         part: {
-            who: asdict(caption_scores([r.texts for r in read], [r.said[name] for r in read]))
+            who: worth([r.texts for r in read], [r.said[name] for r in read])
             for who, name in names.items()
             if name in read[0].said
         }
         for part, read in parts.items()
         if read
     }
+
+
+def _captions(references: Sequence[Sequence[str]], said: Sequence[str]) -> dict[str, float]:
+    return asdict(caption_scores(references, said))
+
+
+def _graphemes(references: Sequence[Sequence[str]], said: Sequence[str]) -> dict[str, float]:
+    return {"cer": grapheme_cer(zip((texts[0] for texts in references), said, strict=True))}
 
 
 def _latency(readings: Iterable[Reading]) -> Latency:

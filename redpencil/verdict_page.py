@@ -23,6 +23,7 @@ def report_markdown(verdict: Verdict) -> str:
         "\n".join(f"- {reason}" for reason in verdict.reasons),
         _table(verdict),
         *([_captions(captions)] if (captions := verdict.scores.get("captions")) else []),
+        *([_graphemes(graphemes)] if (graphemes := verdict.scores.get("graphemes")) else []),
         f"Newly broken corrections: {', '.join(f'`{key}`' for key in broken) or 'none'}.",
     ]
     return "\n\n".join(blocks) + "\n"
@@ -50,6 +51,15 @@ def _captions(captions: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     for part, by in captions.items():
         rows += [_row((part, who, *(f"{scores[n]:.3f}" for n in names))) for who, scores in by.items()]
     return "\n".join(rows)
+
+
+def _graphemes(graphemes: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Per slice the error rate of letters as they are seen, before and after."""
+    told = [
+        f"{part} {' > '.join(percent(by[who]['cer'], 2) for who in ('champion', 'candidate') if who in by)}"
+        for part, by in graphemes.items()
+    ]
+    return f"Of graphemes (a letter with all its signs counts once) the CER is: {', '.join(told)}."
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mimetypes
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ import typer
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
-from services import cli_experiment, cli_import, show
+from services import cli_experiment, cli_import, show, told
 from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
 from services.client import Client
 
@@ -139,9 +140,19 @@ def retrain(
         run = follow(Client(Settings()), run["id"], quiet=json)
     if json:
         return show.as_json(run)
-    show.tree({k: v for k, v in run.items() if v not in (None, {}, "")})
+    show.lines(_outcome(run))
     if run["state"] in ("failed", "cancelled"):
         raise typer.Exit(1)
+
+
+def _outcome(run: dict[str, Any]) -> Iterator[str]:
+    """How a run stands, and where to look next."""
+    yield told.ended(run) if run["state"] in told.OVER else told.going(run)
+    if run["version"]:
+        other = "" if run["model"] == Settings().model else f" --model {run['model']}"
+        yield f"  what the gate says: redpencil gate {run['version']}{other}"
+    if page := run["links"].get("run"):
+        yield f"  its curves: {page}"
 
 
 def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
@@ -149,7 +160,7 @@ def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
     with show.out.status(f"{run_id}: queued", spinner="line") as status:
         while True:
             run: dict[str, Any] = api.read(f"/v1/training-runs/{run_id}")
-            if run["state"] in ("succeeded", "failed", "cancelled"):
+            if run["state"] in told.OVER:
                 return run
             facts = run.get("progress") or {}
             words = " ".join(
@@ -221,7 +232,7 @@ def rollback(why: Why = "", who: Who = None, model: Model = OCR, json: AsJson = 
 
 
 def _serving_changed(state: dict[str, Any], json: bool) -> None:
-    show.as_json(state) if json else show.tree(state)
+    show.as_json(state) if json else show.lines(told.served(state))
 
 
 @app.command()
@@ -246,17 +257,7 @@ def status(
 ) -> None:
     """What is up, what is served, what is running, and what was refused lately."""
     answer = Client(Settings()).read("/v1/status", model=model)
-    if json:
-        return show.as_json(answer)
-    answer["models"] = {name: _in_short(name, now) for name, now in answer["models"].items()}
-    show.tree(answer)
-
-
-def _in_short(model: str, now: dict[str, Any]) -> dict[str, Any] | str:
-    """A model that nobody uses yet in one line."""
-    if now["versions"] or now["corrections"] or now["last_run"]:
-        return now
-    return f"no version yet: `redpencil import` brings one, `redpencil retrain --model {model}` trains one"
+    show.as_json(answer) if json else show.lines(told.overview(answer))
 
 
 @app.command()

@@ -40,12 +40,29 @@ def when(seconds: float | None) -> str:
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+def duration(seconds: float) -> str:
+    """The whole minutes and seconds of a time span."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def size(count: float) -> str:
+    """Bytes, in gigabytes."""
+    return f"{count / 1e9:.1f} GB"
+
+
 def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f} %"
 
 
+def lines(told: Iterable[str]) -> None:
+    """Sentences, each on a line of its own."""
+    for line in told:
+        _line(line)
+
+
 def tree(node: Any, name: str = "", depth: int = 0) -> None:
-    """Nested facts, indented: one fact a line."""
+    """Nested facts, indented: one fact a line, whose name says how it is to be read."""
     pad = "  " * depth
     if isinstance(node, dict):
         _line(f"{pad}{name}") if name else None
@@ -56,8 +73,19 @@ def tree(node: Any, name: str = "", depth: int = 0) -> None:
         for value in node:
             tree(value, "-", depth + 1)
     else:
-        shown = ", ".join(map(str, node)) if isinstance(node, list) else cell(node)
-        _line(f"{pad}{name}: {shown}")
+        _line(f"{pad}{name}: {_fact(name, node)}")
+
+
+def _fact(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, int | float) and (name == "at" or name.endswith("_at")):
+        return when(value)
+    if isinstance(value, int | float) and name.endswith("_bytes"):
+        return size(value)
+    return cell(value)
 
 
 def _line(text: str) -> None:

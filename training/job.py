@@ -45,8 +45,8 @@ class Lines:
 
     @property
     def a_pass(self) -> int:
-        """How many are met in a pass: all that are new, and as many of those before."""
-        return len(self.learn) + min(len(self.learn), len(self.again))
+        """How many are met in a pass: all that are new, as many of those before, and the primer."""
+        return len(self.learn) + min(len(self.learn), len(self.again)) + len(self.primer)
 
     def counts(self) -> dict[str, int]:
         return {f.name: len(getattr(self, f.name)) for f in fields(self)}

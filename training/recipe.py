@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
+MANY_PASSES, USUAL_STEPS = 50, (100, 400)
+"""More passes over few lines teach nothing more (docs/log.md, 2026-11-28)."""
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -40,7 +43,7 @@ class Hyper:
     schedule: Literal["cosine", "step", "plateau"] = "cosine"  # after the warm-up
     decay: float = 0.1  # of the rate, at each step down of "step" and "plateau"
     decay_every: int = 0  # epochs from one step down to the next; on a plateau: that it has lasted
-    steps: int = 400  # optimiser steps, at least
+    steps: int = 400  # optimiser steps, at least; 0: MANY_PASSES over the lines, within USUAL_STEPS
     passes: float = 4.0  # and at least so many passes over the corrected lines
     report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
     warmup: float = 0.05  # share of the steps
@@ -67,8 +70,10 @@ class Hyper:
         return replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
 
     def total_steps(self, lines: int) -> int:
-        """Optimiser steps of a run that learns from so many corrected lines."""
-        return max(self.steps, round(self.passes * self.pass_steps(lines)))
+        """Optimiser steps of a run that meets so many lines in a pass."""
+        few, many = USUAL_STEPS
+        usual = min(many, max(few, round(MANY_PASSES * self.pass_steps(lines))))
+        return max(self.steps or usual, round(self.passes * self.pass_steps(lines)))
 
     def pass_steps(self, lines: int) -> float:
         """Optimiser steps in which every corrected line is met once."""

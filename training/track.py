@@ -25,6 +25,7 @@ NAMES = {
     "lines_per_s": "train/lines_per_s",
     "val_loss": "validation/loss",
     "val_cer": "validation/cer",
+    "val_grapheme_cer": "validation/grapheme_cer",
     "val_wer": "validation/wer",
     "val_exact": "validation/exact",
     "val_bleu4": "validation/bleu4",

@@ -9,7 +9,7 @@ import torch
 from torch import distributed
 
 from redpencil.decode import ctc_greedy
-from redpencil.metrics import cer, exact, wer
+from redpencil.metrics import cer, exact, grapheme_cer, wer
 from training.data import Stock, batched
 from training.recipe import LineModel
 from training.schedule import score
@@ -19,10 +19,11 @@ SIZE = 16  # lines per batch
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """Loss, character and word error rate, and share of lines without a fault."""
+    """Loss, error rates of characters, graphemes and words, and share of lines without a fault."""
 
     loss: float
     cer: float
+    grapheme_cer: float
     wer: float
     exact: float
 
@@ -46,7 +47,7 @@ def mark(model: LineModel, held: Stock, world: int = 1) -> Marks | None:
         losses, pairs = [x for p in parts for x in p[0]], [x for p in parts for x in p[1]]
     if not pairs:
         return None
-    return Marks(sum(losses) / len(losses), cer(pairs), wer(pairs), exact(pairs))
+    return Marks(sum(losses) / len(losses), cer(pairs), grapheme_cer(pairs), wer(pairs), exact(pairs))
 
 
 def _by_width(held: Stock) -> Iterator[list[int]]:

@@ -74,6 +74,8 @@ def measure(
     for one in sets:
         before, after = base[one.name], one.read(model)
         row["cer"][one.name] = [one.cer(before), one.cer(after)]
+        if one.name == key["set"]:
+            row["graphemes"] = [one.grapheme_cer(before), one.grapheme_cer(after)]
         lost = [a and not b for a, b in zip(one.right(before), one.right(after), strict=True)]
         row["broken"][one.name] = sum(lost) / len(lost)
     return row | {"command": shlex.join(["python", "-m", "benchmarks.learning", *sys.argv[1:]])}

@@ -66,10 +66,11 @@ def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -
 def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
     """Train as the loop does, with no line set aside; returns the mean loss of every epoch."""
     rehearsed = data.rehearsal(hyper) if hyper.replay else []
-    batches = data.Batches(model, [*corrected, *data.primer(hyper, corrected)], rehearsed, hyper)
+    met = [*corrected, *data.primer(hyper, corrected)]
+    batches = data.Batches(model, met, rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-    epochs = -(-hyper.total_steps(len(corrected)) // hyper.report_every)
+    epochs = -(-hyper.total_steps(len(met)) // hyper.report_every)
     losses, cores = [], SideBySide(trained) if model.by_line else None
 
     def loss_of(batch: data.Batch) -> torch.Tensor:

@@ -44,14 +44,15 @@ def spread(values: Sequence[float]) -> str:
 def table(rows: Sequence[Row]) -> str:
     """One line for every set, number of corrections and arm."""
     told = [
-        "| set | corrected | way | seeds | CER | cut % | worst rise elsewhere % | right to wrong % | CPU s |"
+        "| set | corrected | way | seeds | CER | graphemes | cut % | worst rise elsewhere % "
+        "| right to wrong % | CPU s |"
     ]
-    told.append("|" + "---|" * 9)
+    told.append("|" + "---|" * 10)
     for key, group in _grouped(rows):
-        before = mean(r["cer"][r["set"]][0] for r in group)
+        rates = (_means([r["cer"][r["set"]] for r in group]), _means([r["graphemes"] for r in group]))
         measured = [spread([measure(r) for r in group]) for measure in (cut, forgotten, broken)]
         seconds = mean(r["cpu_s"] for r in group)
-        cells = [*map(str, key), str(len(group)), f"{before:.2%}", *measured, f"{seconds:.0f}"]
+        cells = [*map(str, key), str(len(group)), *rates, *measured, f"{seconds:.0f}"]
         told.append(f"| {' | '.join(cells)} |")
     return "\n".join(told)
 
@@ -80,6 +81,11 @@ def picture(rows: Sequence[Row], path: Path) -> None:
         panel.set(title=name, xlabel="corrected lines", ylabel="CER, %", ylim=(0, None))
         panel.legend()
     figure.savefig(path, dpi=110)
+
+
+def _means(pairs: Sequence[Sequence[float]]) -> str:
+    """Before and after, each the mean over the seeds."""
+    return " > ".join(f"{mean(side):.2%}" for side in zip(*pairs, strict=True))
 
 
 def _grouped(rows: Sequence[Row]) -> list[tuple[tuple[str, int, str], list[Row]]]:

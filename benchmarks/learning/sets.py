@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from redpencil import linepack
-from redpencil.metrics import cer, distance
+from redpencil.metrics import cer, distance, grapheme_cer
 from redpencil.snapshot import side_of
 from redpencil.types import Split
 from training import data
@@ -70,15 +70,18 @@ class Unseen:
         return [reading.text for reading in data.read(model, self.features)]
 
     def cer(self, texts: Sequence[str]) -> float:
-        return cer([(self._fold(x.text), self._fold(t)) for x, t in zip(self.lines, texts, strict=True)])
+        return cer(self._pairs(texts))
+
+    def grapheme_cer(self, texts: Sequence[str]) -> float:
+        return grapheme_cer(self._pairs(texts))
 
     def right(self, texts: Sequence[str]) -> list[bool]:
         """Which lines are read without a fault."""
-        pairs = zip(self.lines, texts, strict=True)
-        return [distance(self._fold(x.text), self._fold(text)) == 0 for x, text in pairs]
+        return [distance(*pair) == 0 for pair in self._pairs(texts)]
 
-    def _fold(self, text: str) -> str:
-        return text.upper() if self.name in UPPER else text
+    def _pairs(self, texts: Sequence[str]) -> list[tuple[str, str]]:
+        pairs = [(line.text, text) for line, text in zip(self.lines, texts, strict=True)]
+        return [(a.upper(), b.upper()) for a, b in pairs] if self.name in UPPER else pairs
 
 
 def unseen(root: Path, names: Sequence[str], count: int, model: LineModel) -> list[Unseen]:

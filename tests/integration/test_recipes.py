@@ -54,6 +54,12 @@ def test_training_parameters_are_checked() -> None:
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
 
+def test_few_lines_are_learned_in_few_steps() -> None:
+    fitting = Hyper(steps=0, batch=16, replay=0.5)  # eight corrected lines a step
+    assert [fitting.total_steps(lines) for lines in (3, 32, 200, 2000)] == [100, 200, 400, 1000]
+    assert Hyper(steps=800, batch=16, replay=0.5).total_steps(3) == 800, "what a person asks for is done"
+
+
 def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) -> None:
     narrow, wide = torch.randn(1, 3, 32, 61), torch.randn(1, 3, 32, 90)
     alone, (length,) = model(narrow)

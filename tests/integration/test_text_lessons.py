@@ -55,3 +55,4 @@ def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
 def test_a_pass_is_all_that_is_new_and_as_much_of_the_rest() -> None:
     assert Lines(lines(NEW), [], again=lines(OLD)).a_pass == 4
     assert Lines(lines(NEW), []).a_pass == 2
+    assert Lines(lines(NEW), [], primer=lines(OLD)).a_pass == 2 + len(OLD), "all of the primer is met"

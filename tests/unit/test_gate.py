@@ -361,6 +361,13 @@ def test_the_page_of_captions_shows_their_rate_and_what_they_are_worth():
     assert "captions of" not in report_markdown(judged)
 
 
+def test_the_page_tells_the_error_rate_of_letters_as_they_are_seen():
+    judged = verdict()
+    graphemes = {"holdout": {"candidate": {"cer": 0.05}, "champion": {"cer": 0.125}}}
+    page = report_markdown(replace(judged, scores=judged.scores | {"graphemes": graphemes}))
+    assert "the CER is: holdout 12.50 % > 5.00 %." in page
+
+
 # the interval
 
 

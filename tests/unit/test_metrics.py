@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redpencil.errors import BadInput
-from redpencil.metrics import cer, distance, effort, exact, wer
+from redpencil.metrics import cer, distance, effort, exact, grapheme_cer, graphemes, wer
 
 
 def test_rates_are_micro_averaged_so_a_long_line_counts_for_more():
@@ -28,13 +28,25 @@ def test_an_accent_counts_once_however_it_is_encoded():
     assert cer([(decomposed, "cafe")]) == pytest.approx(1 / 4)
 
 
+def test_a_syllable_with_one_wrong_sign_is_one_wrong_letter():
+    truth, read = "ಕಾಗದ", "ಕೀಗದ"
+    assert graphemes(truth) == ["ಕಾ", "ಗ", "ದ"]
+    assert cer([(truth, read)]) == pytest.approx(1 / 4)
+    assert grapheme_cer([(truth, read)]) == pytest.approx(1 / 3)
+
+
+def test_a_letter_with_a_sign_above_it_is_one_grapheme_even_where_nfc_keeps_two():
+    assert graphemes("fuͤr") == ["f", "uͤ", "r"]
+    assert graphemes("é") == ["é"]
+
+
 def test_reading_something_where_nothing_is_written_is_an_error():
     assert cer([("", "ab")]) == 2.0
     assert cer([("", "")]) == 0.0
 
 
 def test_no_lines_have_no_error_rate():
-    for rate in (cer, wer, exact):
+    for rate in (cer, grapheme_cer, wer, exact):
         with pytest.raises(BadInput, match="no line"):
             rate([])
 

@@ -152,6 +152,9 @@ def test_a_better_version_fixes_what_the_champion_read_wrong(house: House) -> No
     assert verdict.items == {c.id: "fixed" for c in [*held, *learned]}
     assert verdict.scores["holdout"]["documents"] == 12
     assert verdict.scores["trained"]["lines"] == 3
+    graphemes = verdict.scores["graphemes"]
+    assert graphemes["holdout"]["candidate"] == {"cer": 0.0}
+    assert graphemes["holdout"]["champion"]["cer"] == verdict.scores["holdout"]["cer"]["champion"] > 0
 
 
 def test_a_version_that_forgets_does_not_pass(house: House) -> None:

@@ -221,7 +221,7 @@ def _agree(model: PPOCR, path: Path) -> None:
 RECIPE = Recipe(
     name="ppocr",
     summary="fine-tunes the neck and head of the PP-OCRv6 line recogniser on corrections",
-    defaults=Hyper(primer=150),
+    defaults=Hyper(primer=150, steps=0),
     build=build,
     starts_from="champion",
 )

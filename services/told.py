@@ -1,0 +1,88 @@
+"""What is served, what is going on and how a run ended, in few words for people at a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.show import duration, size, when
+
+Answer = Mapping[str, Any]
+OVER = ("succeeded", "failed", "cancelled")
+
+
+def overview(answer: Answer) -> Iterator[str]:
+    """The answer of /v1/status, a line for each thing that matters."""
+    yield " · ".join(f"{name} {_up(part)}" for name, part in answer["parts"].items())
+    disk = answer["disk"]
+    yield f"disk: {size(disk['free_bytes'])} free{', which is little' if disk['low'] else ''}"
+    for name, now in answer["models"].items():
+        yield ""
+        first, *rest = _model(name, now)
+        yield f"{name}: {first}"
+        yield from (f"  {line}" for line in rest)
+
+
+def _up(part: Answer) -> str:
+    return "up" if part["up"] else f"DOWN ({part['why']})"
+
+
+def _model(name: str, now: Answer) -> Iterator[str]:
+    if not (now["versions"] or now["corrections"] or now["last_run"]):
+        yield f"no version yet: `redpencil import` brings one, `redpencil retrain --model {name}` trains one"
+        return
+    yield from served(now["serving"])
+    corrected = f"{now['corrections']:,} corrected, {now['new_corrections']:,} of them new"
+    yield f"{now['to_review']:,} wait for review; {corrected}"
+    for run in now["runs"]:
+        yield going(run)
+    last = now["last_run"]
+    if last and last["state"] in OVER:
+        yield f"last run: {ended(last)}"
+    if now["judging"]:
+        yield f"version {now['judging']} is being judged"
+    if now["next_run_at"]:
+        yield f"next run: {when(now['next_run_at'])}"
+    if now["schedule"]:
+        yield now["schedule"]
+
+
+def served(state: Answer) -> Iterator[str]:
+    """Which versions answer, whether registry and replicas agree, and what was refused last."""
+    yield _roles(state)
+    if state.get("why"):  # the answer to a promotion that has to wait
+        yield state["why"]
+    behind = [r for r in state["replicas"] if not r["up_to_date"]]
+    for replica in behind:
+        yield f"replica {replica['replica']} is not there yet: {replica['error'] or 'it is loading'}"
+    registry = state["registry"]
+    yield registry["why"] if state["aliases"] == "moved" else "MLflow's aliases follow when it is up again"
+    if refusal := state["last_refusal"]:
+        yield f"refused {when(refusal['at'])}: version {refusal['to_version']}, {refusal['why']}"
+
+
+def _roles(state: Answer) -> str:
+    if not state["champion"]:
+        return "no version is served: promote one"
+    told = f"version {state['champion']} is served"
+    if state["previous"]:
+        told += f", {state['previous']} is kept warm to go back to"
+    if state["challenger"]:
+        told += f", {state['challenger']} challenges it"
+    if state["experiment"]:
+        told += f" ({state['weight']:.0%} of the traffic, mirrored {state['mirror']:.0%})"
+    return told
+
+
+def going(run: Answer) -> str:
+    """A run that waits or works."""
+    left = run.get("eta_s")
+    rest = f", some {duration(left)} of training left" if left and run["phase"] == "train" else ""
+    return f"{run['id']} ({run['recipe']}): {run['state']}{' ' + run['phase'] if run['phase'] else ''}{rest}"
+
+
+def ended(run: Answer) -> str:
+    """A run that is over: what came of it, or why nothing did."""
+    took = duration((run["finished_at"] or 0) - (run["started_at"] or run["finished_at"] or 0))
+    came = f"version {run['version']}" if run["version"] else (run["error"] or "nothing came of it")
+    return f"{run['id']} {run['state']} after {took}: {came}"
