@@ -3,9 +3,10 @@
     python -m benchmarks.serve --data ../shared/data/sroie_receipts --home ~/.redpencil
 
 The server must be up; its champion's bundle is read from the home's database and blobs. Rounds of
-loop and server alternate, short ones, since shared machines change their speed within a minute. Then requests arrive at random at half the rate found, for the latency;
-at the server, and in this process at the same reader with as many threads, since lines of many
-widths wait for one another there too.
+loop and server alternate, short ones, since shared machines change their speed within a minute.
+Then requests arrive at random at half the rate found, for the latency; at the server, and in this
+process at the same reader with as many threads, since lines of many widths wait for one another
+there too.
 Every request carries an image that the server has not seen (bytes are added after its end), so
 each pays for its own blob and row. The client is one lean process; its share of CPU is told.
 """

@@ -162,11 +162,7 @@ def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
             run: dict[str, Any] = api.read(f"/v1/training-runs/{run_id}")
             if run["state"] in told.OVER:
                 return run
-            facts = run.get("progress") or {}
-            words = " ".join(
-                f"{k} {show.cell(v)}" for k, v in facts.items() if not isinstance(v, dict | list)
-            )
-            status.update("" if quiet else f"{run_id}: {run['state']} {run.get('phase') or ''} {words}")
+            status.update("" if quiet else told.going(run))
             time.sleep(0.5)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from services.show import duration, size, when
+from services.show import duration, percent, size, when
 
 Answer = Mapping[str, Any]
 OVER = ("succeeded", "failed", "cancelled")
@@ -76,9 +76,18 @@ def _roles(state: Answer) -> str:
 
 def going(run: Answer) -> str:
     """A run that waits or works."""
-    left = run.get("eta_s")
-    rest = f", some {duration(left)} of training left" if left and run["phase"] == "train" else ""
-    return f"{run['id']} ({run['recipe']}): {run['state']}{' ' + run['phase'] if run['phase'] else ''}{rest}"
+    phase = f", {run['phase']}" if run["phase"] else ""
+    steps = _steps(run) if run["phase"] == "train" else ""
+    return f"{run['id']} ({run['recipe']}): {run['state']}{phase}{steps}"
+
+
+def _steps(run: Answer) -> str:
+    """How far the training is, what it reads so far, and the time that it needs yet."""
+    facts = run.get("progress") or {}
+    told = f", step {facts['step']} of {facts['steps']}" if "step" in facts else ""
+    if facts.get("val_cer") is not None:
+        told += f", validation CER {percent(facts['val_cer'])}"
+    return told + (f", some {duration(run['eta_s'])} left" if run.get("eta_s") else "")
 
 
 def ended(run: Answer) -> str:

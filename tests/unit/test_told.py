@@ -46,8 +46,10 @@ def test_a_run_is_told_as_it_goes_and_as_it_ends(world: World) -> None:
     world.serve("1")
     run = queue(world.store, MODEL, "ppocr", "api")
     assert f"  {run.id} (ppocr): queued" in overview(world)
-    world.store.runs.update(run.id, state=RunState.RUNNING, phase="train", progress={"eta_s": 75.4})
-    assert f"  {run.id} (ppocr): running train, some 1 min 15 s of training left" in overview(world)
+    far = {"step": 50, "steps": 400, "val_cer": 0.031, "eta_s": 75.4}
+    world.store.runs.update(run.id, state=RunState.RUNNING, phase="train", progress=far)
+    here = "step 50 of 400, validation CER 3.10 %, some 1 min 15 s left"
+    assert f"  {run.id} (ppocr): running, train, {here}" in overview(world)
     over = {"started_at": 100.0, "finished_at": 325.0}
     world.store.runs.update(run.id, state=RunState.FAILED, error="the disk is full", **over)
     assert f"  last run: {run.id} failed after 3 min 45 s: the disk is full" in overview(world)
