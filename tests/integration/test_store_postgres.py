@@ -12,7 +12,7 @@ from sqlalchemy import text as sql  # noqa: E402
 from sqlalchemy.exc import DBAPIError  # noqa: E402
 from store_parts import prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
-from store_stories import stored  # noqa: E402
+from store_stories.told import stored  # noqa: E402
 
 from redpencil.errors import NotReady  # noqa: E402
 from redpencil.store import Store, schema  # noqa: E402

@@ -1,0 +1,264 @@
+"""Corrections, their states, and what runs doubt of them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from store_parts import (
+    about,
+    block,
+    box,
+    correction,
+    entry,
+    image,
+    run,
+    version,
+)
+
+from redpencil import snapshot
+from redpencil.errors import Conflict, NotFound
+from redpencil.store import Store
+from redpencil.types import (
+    Correction,
+    CorrectionState,
+    Kind,
+    Task,
+)
+from store_stories.told import HOLDOUT_GROUP, TRAIN_GROUP, doubted, stored
+
+# --- corrections
+
+
+def test_a_correction_comes_back_as_it_was_given(store: Store) -> None:
+    picture, answer = stored(store)
+    said = about(answer, picture, kind=Kind.BLIND, audit_probability=0.125, text="ſchön")
+    store.corrections.add_many([said])
+    assert store.corrections.get(said.id) == said
+    with pytest.raises(NotFound):
+        store.corrections.get("corr_x")
+
+
+def test_a_correction_belongs_to_the_group_of_its_image(store: Store) -> None:
+    picture, _ = stored(store, "a", "first")
+    said = correction(picture, group="invented")
+    store.corrections.add_many([said])
+    assert store.corrections.get(said.id).group == "first"
+
+
+def test_a_correction_of_an_unknown_image_is_refused_with_all_beside_it(store: Store) -> None:
+    picture, _ = stored(store)
+    with pytest.raises(NotFound, match="not known"):
+        store.corrections.add_many([correction(picture), correction(image("never seen"))])
+    assert store.corrections.list() == []
+
+
+def test_an_image_can_be_known_without_a_prediction(store: Store) -> None:
+    picture = image("imported", "box 7")
+    assert store.images.add_many([picture, replace(picture, group="other")]) == [picture, picture]
+    store.corrections.add_many([correction(picture)])
+    assert len(store.corrections.list(image=picture.sha256)) == 1
+
+
+def test_a_correction_cannot_be_overwritten(store: Store) -> None:
+    picture, _ = stored(store)
+    said = correction(picture, "the")
+    store.corrections.add_many([said])
+    with pytest.raises(Conflict, match=said.id):
+        store.corrections.add_many([replace(said, text="other")])
+    assert store.corrections.get(said.id).text == "the"
+
+
+def test_corrections_are_listed_newest_first_in_pages(store: Store) -> None:
+    picture, _ = stored(store)
+    said = [correction(picture, str(n)) for n in range(5)]
+    store.corrections.add_many(said)
+    first = store.corrections.list(limit=2)
+    second = store.corrections.list(limit=2, after=first[-1][0].id)
+    third = store.corrections.list(limit=2, after=second[-1][0].id)
+    assert [c for c, _ in first + second + third] == said[::-1]
+    with pytest.raises(NotFound, match="go on after"):
+        store.corrections.list(after="corr_x")
+
+
+def test_corrections_are_found_by_what_is_known_of_them(store: Store) -> None:
+    picture, answer = stored(store)
+    other, _ = stored(store, "b")
+    mine = about(answer, picture, author="bob")
+    store.corrections.add_many([mine, correction(other)])
+    for given in ({"author": "bob"}, {"image": picture.sha256}, {"prediction": answer.id}):
+        assert [c for c, _ in store.corrections.list(**given)] == [mine]
+    assert len(store.corrections.list(task=Task.OCR)) == 2
+    assert store.corrections.list(task=Task.CAPTION) == []
+
+
+def test_revoking_twice_keeps_the_first_reason(store: Store) -> None:
+    picture, _ = stored(store)
+    said = correction(picture)
+    store.corrections.add_many([said])
+    assert store.corrections.revocation(said.id) is None
+    store.corrections.revoke(said.id, "ann", "a slip")
+    store.corrections.revoke(said.id, "bob", "no idea")
+    assert store.corrections.revocation(said.id)["who"] == "ann"
+    with pytest.raises(NotFound):
+        store.corrections.revoke("corr_x", "ann", "")
+
+
+def test_of_several_corrections_of_one_place_the_latest_lives(store: Store) -> None:
+    picture, _ = stored(store)
+    old = correction(picture, "old", polygon=box(10.2))
+    new = correction(picture, "new", polygon=box(10.4))
+    elsewhere = correction(picture, "elsewhere", polygon=box(12.0))
+    store.corrections.add_many([old, new, elsewhere])
+    assert store.corrections.live(Task.OCR) == [new, elsewhere]
+    store.corrections.revoke(new.id, "ann", "a slip")
+    assert store.corrections.live(Task.OCR) == [old, elsewhere]
+
+
+def test_of_corrections_made_in_one_instant_the_one_stored_last_lives(store: Store) -> None:
+    picture, _ = stored(store)
+    first, last = (
+        correction(picture, t, id=i, created_at=5.0) for t, i in (("1st", "corr_b"), ("2nd", "corr_a"))
+    )
+    store.corrections.add_many([first, last])
+    assert store.corrections.live(Task.OCR) == [last]
+
+
+def test_new_corrections_are_counted_but_not_the_revoked(store: Store) -> None:
+    picture, _ = stored(store)
+    said = [correction(picture, created_at=float(n)) for n in range(5)]
+    store.corrections.add_many(said)
+    store.corrections.revoke(said[4].id, "ann", "a slip")
+    assert store.corrections.count_since(Task.OCR, 1.0) == 2
+    assert store.corrections.count_since(Task.CAPTION, 0.0) == 0
+
+
+def test_late_labels_of_versions_are_the_latest_for_each_region(store: Store) -> None:
+    picture, answer = stored(store, version="2", blocks=(block(0), block(1)))
+    old, new = about(answer, picture, text="old"), about(answer, picture, text="new")
+    other = about(answer, picture, answer.blocks[1])
+    unrelated = correction(picture, version="3", model="ocr")
+    store.corrections.add_many([old, new, other, unrelated])
+    assert set(store.corrections.for_versions("ocr", ["1", "2"], 0.0)) == {new, other}
+    assert store.corrections.for_versions("ocr", ["2"], time.time() + 1) == []
+
+
+# --- the states of a correction
+
+
+def test_a_correction_comes_from_submitted_to_deployed(store: Store) -> None:
+    picture, _ = stored(store, group=TRAIN_GROUP)
+    said = correction(picture)
+    store.corrections.add_many([said])
+
+    def state() -> CorrectionState:
+        [(_, listed)] = store.corrections.list()
+        assert store.corrections.state_of([said.id]) == {said.id: listed}
+        assert store.corrections.list(state=listed) == [(said, listed)]
+        return listed
+
+    assert state() is CorrectionState.SUBMITTED
+    frozen = snapshot.take(store, Task.OCR)
+    assert state() is CorrectionState.SNAPSHOTTED
+    store.versions.add(version("2", snapshot=frozen.id, parent="1"))
+    assert state() is CorrectionState.TRAINED
+    store.ledger.append(entry("refuse", to_version="2"))
+    store.ledger.append(entry("promote", to_version="2", model="other"))
+    assert state() is CorrectionState.TRAINED
+    store.ledger.append(entry("promote", to_version="2"))
+    assert state() is CorrectionState.DEPLOYED
+    store.corrections.revoke(said.id, "ann", "a slip")
+    assert state() is CorrectionState.REVOKED
+    assert store.corrections.list(state=CorrectionState.DEPLOYED) == []
+
+
+def test_a_holdout_correction_is_never_trained(store: Store) -> None:
+    picture, _ = stored(store, group=HOLDOUT_GROUP)
+    said = correction(picture)
+    store.corrections.add_many([said])
+    frozen = snapshot.take(store, Task.OCR)
+    store.versions.add(version("2", snapshot=frozen.id))
+    store.ledger.append(entry("promote", to_version="2"))
+    assert store.corrections.state_of([said.id]) == {said.id: CorrectionState.SNAPSHOTTED}
+    assert store.versions.learned_from(said.id) == []
+
+
+@pytest.mark.parametrize("action", ["promote", "rollback", "override", "adopt"])
+def test_each_way_to_become_champion_deploys(store: Store, action: str) -> None:
+    picture, _ = stored(store, group=TRAIN_GROUP)
+    said = correction(picture)
+    store.corrections.add_many([said])
+    store.versions.add(version("2", snapshot=snapshot.take(store, Task.OCR).id))
+    store.ledger.append(entry(action, to_version="2"))
+    assert store.corrections.state_of([said.id]) == {said.id: CorrectionState.DEPLOYED}
+
+
+# --- doubts
+
+
+def three(store: Store) -> list[Correction]:
+    picture, _ = stored(store, group=TRAIN_GROUP)
+    said = [correction(picture, polygon=box(30.0 * n), author=who) for n, who in enumerate("aab")]
+    store.corrections.add_many(said)
+    return said
+
+
+def test_what_a_run_left_out_waits_for_a_person_the_most_suspect_first(store: Store) -> None:
+    said = three(store)
+    made = doubted(store, *said[:2])
+    fine = doubted(store, said[2], left_out=False)
+    assert store.doubts.suspects(Task.OCR) == list(zip(said, made, strict=False))
+    assert [d for _, d in store.doubts.suspects(Task.OCR, every=True)] == [made[0], *fine, made[1]]
+    assert (store.doubts.count(Task.OCR), store.doubts.count(Task.CAPTION)) == (2, 0)
+    assert store.doubts.left_out(made[0].run) == {said[0].id, said[1].id}
+    assert store.doubts.of_run(fine[0].run) == fine
+
+
+def test_the_latest_run_that_looked_counts(store: Store) -> None:
+    said = three(store)
+    doubted(store, *said)
+    again = doubted(store, said[0], left_out=False)
+    assert store.doubts.latest()[said[0].id] == again[0]
+    assert [c for c, _ in store.doubts.suspects(Task.OCR)] == said[1:]
+
+
+def test_confirmed_revoked_or_corrected_anew_nobody_is_asked_again(store: Store) -> None:
+    said = three(store)
+    doubted(store, *said)
+    store.doubts.confirm(said[0].id, "ann", "it is so")
+    store.doubts.confirm(said[0].id, "bob", "indeed")
+    store.corrections.revoke(said[1].id, "ann", "wrong line")
+    picture = image("a", TRAIN_GROUP)
+    store.corrections.add_many([correction(picture, "other", polygon=said[2].polygon)])
+    assert store.doubts.suspects(Task.OCR) == []
+    assert store.doubts.count(Task.OCR) == 0
+    assert store.doubts.confirmation(said[0].id)["who"] == "ann"
+    assert store.doubts.confirmed() == {said[0].id}
+    assert said[0].id not in store.doubts.latest()
+    assert store.doubts.settled(Task.OCR) == {"a": (1, 1)}
+    with pytest.raises(NotFound):
+        store.doubts.confirm("corr_x", "ann", "")
+
+
+def test_a_version_did_not_learn_from_what_its_run_left_out(store: Store) -> None:
+    said = three(store)
+    frozen = snapshot.take(store, Task.OCR)
+    [doubt] = doubted(store, said[0])
+    store.versions.add(version("2", snapshot=frozen.id, run=doubt.run))
+    assert store.versions.learned_from(said[0].id) == []
+    assert [v.version for v in store.versions.learned_from(said[1].id)] == ["2"]
+    states = store.corrections.state_of([c.id for c in said])
+    assert states[said[0].id] is CorrectionState.SNAPSHOTTED
+    assert states[said[1].id] is CorrectionState.TRAINED
+    store.versions.add(version("3", snapshot=frozen.id, run=run().id))
+    assert [v.version for v in store.versions.learned_from(said[0].id)] == ["3"]
+
+
+def test_all_that_was_said_of_a_place_is_known(store: Store) -> None:
+    picture, _ = stored(store)
+    here = [correction(picture, text, polygon=box(5)) for text in ("one", "two", "three")]
+    there = correction(picture, "four", polygon=box(50))
+    store.corrections.add_many([*here, there])
+    store.corrections.revoke(here[1].id, "ann", "a slip")
+    assert store.corrections.history(Task.OCR) == {here[2].id: [here[0], here[2]], there.id: [there]}

@@ -1,0 +1,104 @@
+"""What is kept cannot be changed, and many threads and processes may write at once."""
+
+from __future__ import annotations
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import func, select
+from sqlalchemy import text as sql
+from sqlalchemy.exc import DBAPIError
+from store_parts import (
+    box,
+    correction,
+    entry,
+    image,
+    prediction,
+)
+
+from redpencil import snapshot
+from redpencil.store import Store, schema
+from redpencil.types import (
+    Task,
+)
+from store_stories.told import at_once, doubted, stored
+
+# --- the tables
+
+
+def test_the_migrated_tables_are_those_that_the_code_knows(store: Store) -> None:
+    with store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, schema.metadata) == []
+        assert context.get_current_revision() == schema.REVISION
+
+
+def test_partial_indexes_are_partial_in_the_database_too(store: Store) -> None:
+    with store.engine.connect() as connection:
+        place = "sqlite_master" if connection.dialect.name == "sqlite" else "pg_indexes"
+        text, name = ("sql", "name") if connection.dialect.name == "sqlite" else ("indexdef", "indexname")
+        for index in ("uq_runs_one_running", "uq_experiments_one_current", "ix_predictions_mirror_of"):
+            definition = connection.execute(
+                sql(f"SELECT {text} FROM {place} WHERE {name} = '{index}'")
+            ).scalar_one()
+            assert " WHERE " in definition
+
+
+FROZEN = (
+    *("corrections", "revocations", "ledger", "snapshots", "snapshot_members"),
+    *("doubts", "confirmations"),
+)
+
+
+@pytest.mark.parametrize("table", FROZEN)
+def test_what_was_said_cannot_be_changed_or_deleted(store: Store, table: str) -> None:
+    picture, _ = stored(store)
+    said = correction(picture)
+    store.corrections.add_many([said])
+    store.corrections.revoke(said.id, "ann", "a slip")
+    store.corrections.add_many([correction(picture, polygon=box(50))])
+    store.ledger.append(entry())
+    snapshot.take(store, Task.OCR)
+    doubted(store, said)
+    store.doubts.confirm(said.id, "ann", "it is so")
+    column = next(c.name for c in schema.metadata.tables[table].c if c.name not in ("n", "id"))
+    for statement in (f'UPDATE {table} SET "{column}" = "{column}"', f"DELETE FROM {table}"):
+        with pytest.raises(DBAPIError, match="only ever added"), store.engine.begin() as connection:
+            connection.execute(sql(statement))
+
+
+def test_an_image_cannot_be_moved_to_another_group(store: Store) -> None:
+    stored(store)
+    with pytest.raises(DBAPIError, match="only ever added"), store.engine.begin() as connection:
+        connection.execute(sql("UPDATE images SET \"group\" = 'other'"))
+
+
+# --- many at once
+
+
+def test_many_threads_write_and_read_without_ever_failing(store: Store) -> None:
+    """Same images in opposite orders, which a careless store answers with a deadlock."""
+    pictures = [image(str(n)) for n in range(20)]
+
+    def work(n: int) -> int:
+        order = pictures if n % 2 else pictures[::-1]
+        for _ in range(5):
+            store.predictions.add_many([(p, prediction(p)) for p in order])
+            store.predictions.uncorrected("ocr", 5)
+        return n
+
+    assert at_once(work, 8) == list(range(8))
+    with store.engine.connect() as connection:
+        assert (
+            connection.execute(select(func.count()).select_from(schema.predictions)).scalar_one()
+            == 8 * 5 * 20
+        )
+        assert connection.execute(select(func.count()).select_from(schema.images)).scalar_one() == 20
+
+
+def test_a_database_is_migrated_once_however_many_start_together(empty_url: str) -> None:
+    def start(_: int) -> int:
+        with Store.open(empty_url, migrate=True) as opened:
+            return len(opened.ledger.list())
+
+    assert at_once(start, 4) == [0] * 4

@@ -1,0 +1,223 @@
+"""Snapshots, versions, what is served, and experiments."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.exc import DBAPIError
+from store_parts import (
+    box,
+    correction,
+    entry,
+    experiment,
+    image,
+    prediction,
+    verdict,
+    version,
+)
+
+from redpencil import snapshot
+from redpencil.errors import Conflict, NotFound
+from redpencil.store import Store
+from redpencil.types import (
+    Outcome,
+    ServingState,
+    Split,
+    Task,
+    Variant,
+)
+from store_stories.told import TRAIN_GROUP, at_once, stored
+
+# --- snapshots and versions
+
+
+def test_a_snapshot_comes_back_as_it_was_taken(store: Store) -> None:
+    pictures = [stored(store, str(n), f"doc{n}")[0] for n in range(12)]
+    store.corrections.add_many([correction(p, f"line {p.group}") for p in pictures])
+    frozen = snapshot.take(store, Task.OCR)
+    assert store.snapshots.get(frozen.id) == frozen
+    assert {m.split for m in frozen.members} == set(Split)
+    assert store.snapshots.containing(frozen.members[0].correction) == [frozen.id]
+    assert store.snapshots.containing("corr_x") == []
+    with pytest.raises(NotFound):
+        store.snapshots.get("0" * 64)
+
+
+def test_the_same_snapshot_is_stored_once(store: Store) -> None:
+    picture, _ = stored(store)
+    store.corrections.add_many([correction(picture)])
+    first = snapshot.take(store, Task.OCR)
+    taken_at = store.snapshots.created_at(first.id)
+    assert snapshot.take(store, Task.OCR) == first
+    assert store.snapshots.created_at(first.id) == taken_at
+
+
+def test_a_snapshot_of_corrections_that_are_not_here_is_refused_whole(store: Store) -> None:
+    picture, _ = stored(store)
+    store.corrections.add_many([correction(picture)])
+    frozen = snapshot.take(store, Task.OCR)
+    forged = replace(frozen, id="forged", members=(replace(frozen.members[0], correction="corr_x"),))
+    with pytest.raises(NotFound, match="corr_x"):
+        store.snapshots.put(forged)
+    with pytest.raises(NotFound):
+        store.snapshots.get("forged")
+
+
+def test_a_version_is_added_once_and_never_becomes_another(store: Store) -> None:
+    store.versions.add(version("1"))
+    store.versions.add(version("1", created_at=2.0))
+    assert store.versions.get("ocr", "1") == version("1")
+    with pytest.raises(Conflict, match="ocr/1"):
+        store.versions.add(version("1", bundle="another"))
+    with pytest.raises(NotFound, match="ocr/9"):
+        store.versions.get("ocr", "9")
+    assert store.versions.find("ocr", "9") is None
+
+
+def test_versions_are_listed_newest_first(store: Store) -> None:
+    for n in range(1, 12):
+        store.versions.add(version(str(n), created_at=float(n)))
+    assert [v.version for v in store.versions.list("ocr")] == [str(n) for n in range(11, 0, -1)]
+
+
+def test_every_version_that_learned_from_a_correction_is_known(store: Store) -> None:
+    picture, _ = stored(store, group=TRAIN_GROUP)
+    said, later = correction(picture), correction(picture, polygon=box(50))
+    store.corrections.add_many([said])
+    frozen = snapshot.take(store, Task.OCR)
+    store.corrections.revoke(said.id, "ann", "wrong")
+    store.corrections.add_many([later])
+    without = snapshot.take(store, Task.OCR)
+    learned = version("2", snapshot=frozen.id, parent="1", created_at=2.0)
+    heir = version("3", snapshot=without.id, parent="2", created_at=3.0)
+    fresh = version("4", snapshot=without.id, created_at=4.0)
+    for v in (version("1"), learned, heir, fresh):
+        store.versions.add(v)
+    assert store.versions.learned_from(said.id) == [learned, heir]
+    assert store.versions.learned_from(later.id) == [heir, fresh]
+    assert store.versions.of_snapshot(without.id) == [heir, fresh]
+    assert store.versions.grown_from("ocr", "2") == [heir]
+
+
+def test_the_latest_verdict_counts(store: Store) -> None:
+    store.versions.add(version("2"))
+    assert store.versions.verdict("ocr", "2") is None
+    store.versions.put_verdict("ocr", "2", verdict(Outcome.FAILED))
+    store.versions.put_verdict("ocr", "2", verdict(Outcome.PASSED, champion="1", judged_at=3.0))
+    assert store.versions.verdict("ocr", "2") == verdict(Outcome.PASSED, champion="1", judged_at=3.0)
+    with pytest.raises(NotFound):
+        store.versions.put_verdict("ocr", "9", verdict())
+
+
+# --- what is served
+
+
+def test_a_change_of_what_is_served_and_its_ledger_entry_are_one(store: Store) -> None:
+    assert store.serving.get("ocr") == ServingState("ocr")
+    first = ServingState("ocr", 1, champion="1")
+    second = ServingState("ocr", 2, champion="2", previous="1", challenger="3", weight=0.25, mirror=1.0)
+    assert store.serving.change(first, entry("adopt", to_version="1")) == first
+    assert store.serving.change(second, entry("promote")) == second
+    assert store.serving.get("ocr") == second
+    assert [e.action for e in store.ledger.list()] == ["promote", "adopt"]
+
+
+@pytest.mark.parametrize("revision", [1, 2, 4])
+def test_a_change_from_another_state_than_the_present_is_refused(store: Store, revision: int) -> None:
+    store.serving.change(ServingState("ocr", 1, champion="1"), entry())
+    store.serving.change(ServingState("ocr", 2, champion="2"), entry())
+    with pytest.raises(Conflict, match="meanwhile"):
+        store.serving.change(ServingState("ocr", revision, champion="9"), entry())
+    assert store.serving.get("ocr").champion == "2"
+    assert len(store.ledger.list()) == 2
+
+
+def test_a_change_whose_ledger_entry_cannot_be_written_does_not_happen(store: Store) -> None:
+    written = entry()
+    store.serving.change(ServingState("ocr", 1, champion="1"), written)
+    with pytest.raises(DBAPIError):
+        store.serving.change(ServingState("ocr", 2, champion="2"), written)
+    assert store.serving.get("ocr").champion == "1"
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_of_eight_changes_at_once_one_wins_and_only_it_is_in_the_ledger(store: Store, before: int) -> None:
+    for revision in range(1, before + 1):
+        store.serving.change(ServingState("ocr", revision, champion="1"), entry())
+    new = [ServingState("ocr", before + 1, champion=str(n)) for n in range(8)]
+    results = at_once(lambda n: store.serving.change(new[n], entry(to_version=str(n))), 8)
+    [winner] = [r for r in results if isinstance(r, ServingState)]
+    assert store.serving.get("ocr") == winner
+    entries = store.ledger.list()
+    assert len(entries) == before + 1
+    assert entries[0].to_version == winner.champion
+
+
+def test_the_ledger_is_read_newest_first_in_pages(store: Store) -> None:
+    written = [entry(id=f"led_{9 - n}", detail={"n": n}) for n in range(5)]
+    for one in written:
+        store.ledger.append(one)
+    store.ledger.append(entry(model="other"))
+    first = store.ledger.list("ocr", limit=3)
+    assert first + store.ledger.list("ocr", after=first[-1].id, limit=3) == written[::-1]
+    assert store.ledger.deployments("ocr", "2") == written
+
+
+def test_replicas_that_fall_silent_are_not_listed(store: Store) -> None:
+    store.replicas.beat("a", "ocr", 1, 3, "1", "2", None, None)
+    store.replicas.beat("b", "ocr", 2, 3, "1", None, None, None)
+    store.replicas.beat("b", "ocr", 2, 4, "2", None, "1", "no such bundle")
+    store.replicas.beat("c", "other", 3, 1, None, None, None, None)
+    a, b = store.replicas.list("ocr")
+    assert (a["replica"], a["challenger"], a["error"]) == ("a", "2", None)
+    assert (b["revision"], b["champion"], b["previous"], b["error"]) == (4, "2", "1", "no such bundle")
+    time.sleep(0.05)
+    assert store.replicas.list("ocr", fresh_s=0.01) == []
+
+
+# --- experiments
+
+
+def test_one_experiment_of_a_model_goes_on_at_a_time(store: Store) -> None:
+    assert store.experiments.current("ocr") is None
+    first, second = experiment(started_at=1.0), experiment(started_at=2.0)
+    store.experiments.start(first)
+    with pytest.raises(Conflict, match="going on"):
+        store.experiments.start(second)
+    assert store.experiments.current("ocr") == first
+    ended = store.experiments.end(first.id, "challenger is better")
+    assert store.experiments.end(first.id, "again") == ended
+    assert ended.why == "challenger is better"
+    store.experiments.start(second)
+    assert store.experiments.list("ocr") == [second, ended]
+    with pytest.raises(NotFound):
+        store.experiments.get("exp_x")
+
+
+def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -> None:
+    trial = experiment(started_at=100.0)
+    store.experiments.start(trial)
+    assert store.experiments.exposures(trial.id) == {"champion": 0, "challenger": 0}
+    picture = image("a")
+    counted = [
+        prediction(picture, created_at=101.0, latency_ms=10.0),
+        prediction(picture, created_at=101.0, latency_ms=30.0),
+        prediction(picture, created_at=102.0, version="2", variant=Variant.CHALLENGER, latency_ms=50.0),
+    ]
+    others = [
+        prediction(picture, created_at=99.0),
+        prediction(picture, created_at=101.0, variant=Variant.EXPLICIT),
+        prediction(picture, created_at=101.0, version="7"),
+        prediction(picture, created_at=101.0, model="other"),
+        prediction(picture, created_at=101.0, version="2", variant=Variant.CHALLENGER, mirror_of="pred_1"),
+    ]
+    store.predictions.add_many([(picture, p) for p in counted + others])
+    assert store.experiments.exposures(trial.id) == {"champion": 2, "challenger": 1}
+    assert store.experiments.latencies(trial.id) == {"champion": 20.0, "challenger": 50.0}
+    assert [(a.variant, a.latency_ms) for a in store.experiments.answers(trial.id)] == [
+        ("champion", 10.0),
+        ("champion", 30.0),
+        ("challenger", 50.0),
+    ]
