@@ -85,7 +85,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     results = Results(args.out / "results.jsonl")
-    base = recipe.find("ppocr").build(None, [""], recipe.find("ppocr").defaults).eval()
+    base = recipe.find("ppocr").build(None, [], recipe.find("ppocr").defaults).eval()
     assert isinstance(base, LineModel)
     for name in args.sets:
         keys = [k for k in wanted(args, name) if not results.has(k)]

@@ -152,7 +152,7 @@ class Cycle:
         restore(model, load(job.folder / workers.BEST))
         if isinstance(model, LineModel):
             reach.go(model, before, dict(model.named_parameters()), job.reach)
-            model.know([*lines.learn, *lines.validate], lines.rehearse, lines.primer)
+            model.know([*lines.again, *lines.learn, *lines.validate], lines.rehearse, lines.primer)
         return model
 
     def lineage(self, job: Job) -> dict[str, Any]:

@@ -7,7 +7,8 @@ meets the batches that the interrupted one would have met.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, product
 from typing import TYPE_CHECKING
@@ -102,15 +103,23 @@ def primer(hyper: Hyper, corrected: Sequence[Line]) -> list[Line]:
     return found
 
 
-def set_aside(corrected: Sequence[Line], share: float) -> tuple[list[Line], list[Line]]:
+def set_aside(
+    corrected: Sequence[Line], share: float, known: Container[str] = ()
+) -> tuple[list[Line], list[Line]]:
     """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups.
 
-    Too few groups or lines leave nothing to validate on: then a run stops on its steps.
+    Too few groups or lines leave nothing to validate on: then a run stops on its steps. Of lines whose
+    keys are not `known` some are always left to be learned.
     """
     groups = sorted({line.group for line in corrected}, key=_rank)
     if len(groups) < FEWEST_GROUPS or len(corrected) < FEWEST_LINES or share <= 0:
         return list(corrected), []
-    aside = set(groups[: max(1, round(share * len(groups)))])
+    new = Counter(line.group for line in corrected if line.key not in known)
+    aside: set[str] = set()
+    for group in groups:
+        if len(aside) < max(1, round(share * len(groups))) and not (new[group] and new[group] == new.total()):
+            aside.add(group)
+            del new[group]
     parts: tuple[list[Line], list[Line]] = ([], [])
     for line in corrected:
         parts[line.group in aside].append(line)
@@ -162,8 +171,9 @@ class Stock:
 class Batches:
     """What a worker of a run learns from: its share of the lines, half remembered, half new.
 
-    `epoch(n)` gives `report_every` x `accumulate` batches, the same for the same n and seed, on
-    every worker equally many.
+    `known` are lines that the parent has learned from: in a pass as many of them are met as new ones,
+    or all. `epoch(n)` gives `report_every` x `accumulate` batches, the same for the same n and seed,
+    on every worker equally many.
     """
 
     def __init__(
@@ -174,22 +184,27 @@ class Batches:
         hyper: Hyper,
         rank: int = 0,
         world: int = 1,
+        known: Sequence[Line] = (),
     ) -> None:
         if not corrected:
             raise BadInput("there is no corrected line to learn from")
         self.hyper = hyper
-        model.begin([line.text for line in (*corrected, *rehearsed)])
-        own = corrected[rank::world] or corrected
+        model.begin([line.text for line in (*corrected, *known, *rehearsed)])
+        again = min(len(corrected), len(known))
+        self.again = again / (len(corrected) + again)
+        own, before = (part[rank::world] or part for part in (corrected, known))
         self.new = Stock(model, own, hyper.copies, hyper.augment, hyper.seed)
+        self.known = Stock(model, before, hyper.copies, hyper.augment, hyper.seed)
         self.old = Stock(model, rehearsed[rank::world] or rehearsed, 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch, of nearly equal width each, in random order."""
         count = self.hyper.report_every * self.hyper.accumulate
         old = round(count * self.hyper.batch * self.hyper.replay) if self.old.lines else 0
-        new = count * self.hyper.batch - old
-        drawn = [(self.new, *d) for d in self.new.draws(number * new, new)]
-        drawn += [(self.old, *d) for d in self.old.draws(number * old, old)]
+        again = round((count * self.hyper.batch - old) * self.again)
+        new = count * self.hyper.batch - old - again
+        parts = ((self.new, new), (self.known, again), (self.old, old))
+        drawn = [(stock, *d) for stock, n in parts for d in stock.draws(number * n, n)]
         rng = np.random.default_rng([self.hyper.seed, number])
         # Widths are jittered so that the same lines do not always meet.
         widths = [s.lines[i].image.shape[1] / s.lines[i].image.shape[0] for s, i, _ in drawn]

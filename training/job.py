@@ -100,7 +100,7 @@ class Job:
         chosen = [*self.again, *self.new]
         cut = data.lines(chosen, blobs, self.settings.max_pixels, self.settings.max_pages)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
-        learn, aside = data.set_aside(cut, self.hyper.validation)
+        learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]
         return Lines(new or old, aside, rehearsed, old if new else [], data.primer(self.hyper, cut))

@@ -40,8 +40,8 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
     wanted = YES_NO.get(str(job.run.params.get("doubt", True)).lower(), True)
     if job.snapshot.task is not Task.OCR or not wanted:
         return job
-    doubts = store.doubts.of_run(job.run.id)
-    if not doubts and (open := waiting(job, store)):
+    doubts, open = store.doubts.of_run(job.run.id), waiting(job, store)
+    if not doubts and (open or "reach" not in job.run.params):
         found, far = _looked_at(job, store, blobs, open)
         job = replace(job, run=store.runs.update(job.run.id, params={"reach": far, **job.run.params}))
         doubts = found or _as_before(job, store, open)
@@ -67,14 +67,18 @@ def _reading_order(m: Member) -> tuple[object, ...]:
 def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> tuple[list[Doubt], float]:
     """What readers make of them, and how far the run may go from its parent.
 
-    Nothing where there is no parent, or it does not read lines by CTC.
+    The way is measured by all that is new, also by what was looked at before. Nothing where there is
+    no parent, or it does not read lines by CTC.
     """
-    if job.parent is None:
+    doubtful = {m.correction for m in open}
+    met = {m.correction: m for m in (*open, *job.new[-AT_ONCE:])}
+    if job.parent is None or not met:
         return [], 1.0
+    looked = sorted(met.values(), key=_reading_order)
     torch.set_num_threads(workers.threads(job.settings))
     folder = fetch(job.parent, blobs, job.settings.home / "bundles")
     family, history = recipe.find(job.run.recipe), store.corrections.history(job.snapshot.task)
-    stated = [(m, history.get(m.correction, [])) for m in open]
+    stated = [(m, history.get(m.correction, [])) for m in looked]
     spoken = {text for m, before in stated for text in (m.text, *(c.text for c in before))}
 
     def build() -> Learner:
@@ -82,10 +86,11 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
 
     if not isinstance(build(), LineModel):
         return [], 1.0
-    cut = data.lines(open, blobs, job.settings.max_pixels, job.settings.max_pages)
+    cut = data.lines(looked, blobs, job.settings.max_pixels, job.settings.max_pages)
     said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
     sight = see(cast(Callable[[], LineModel], build), said, job.hyper)
-    found = sorted(weigh(sight.seen, store.doubts.settled(job.snapshot.task)), key=lambda s: -s.score)
+    weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
+    found = sorted((s for s in weighed if s.correction in doubtful), key=lambda s: -s.score)
     most, now = len(job.snapshot.side(Split.TRAIN)) // MOST, time.time()
     doubts = [
         Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)

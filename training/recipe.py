@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
-MANY_PASSES, USUAL_STEPS = 50, (100, 400)
-"""More passes over few lines teach nothing more (docs/log.md, 2026-11-28)."""
+USUAL_STEPS = (100, 400)
+"""Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,9 @@ class Hyper:
     schedule: Literal["cosine", "step", "plateau"] = "cosine"  # after the warm-up
     decay: float = 0.1  # of the rate, at each step down of "step" and "plateau"
     decay_every: int = 0  # epochs from one step down to the next; on a plateau: that it has lasted
-    steps: int = 400  # optimiser steps, at least; 0: MANY_PASSES over the lines, within USUAL_STEPS
+    steps: int = 400  # optimiser steps, at least
     passes: float = 4.0  # and at least so many passes over the corrected lines
+    many_passes: float = 0.0  # with steps=0: so many passes over the lines, within USUAL_STEPS
     report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
     warmup: float = 0.05  # share of the steps
     clip: float = 1.0  # norm of the gradient
@@ -67,13 +68,27 @@ class Hyper:
         known = {f.name: float if f.type == "float" else type(getattr(self, f.name)) for f in fields(self)}
         if unknown := sorted(set(params) - set(known)):
             raise BadInput(f"unknown training parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        return replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
+        made = replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
+        made.check()
+        return made
+
+    def check(self) -> None:
+        """BadInput where a choice is none of those there are, or a number makes no sense."""
+        for name, kind in get_type_hints(type(self)).items():
+            if (chosen := getattr(self, name)) not in (choices := get_args(kind)) and choices:
+                raise BadInput(f"training parameter {name} is one of {', '.join(choices)}, not {chosen!r}")
+        if not 0 <= self.replay < 1:
+            raise BadInput(f"training parameter replay is a share of each batch below 1, not {self.replay}")
+        if min(self.batch, self.accumulate) < 1:
+            raise BadInput("training parameters batch and accumulate are at least 1")
 
     def total_steps(self, lines: int) -> int:
         """Optimiser steps of a run that meets so many lines in a pass."""
         few, many = USUAL_STEPS
-        usual = min(many, max(few, round(MANY_PASSES * self.pass_steps(lines))))
-        return max(self.steps or usual, round(self.passes * self.pass_steps(lines)))
+        a_pass, least = self.pass_steps(lines), self.steps
+        if self.many_passes and not least:
+            least = min(many, max(few, round(self.many_passes * a_pass)))
+        return max(least, round(self.passes * a_pass))
 
     def pass_steps(self, lines: int) -> float:
         """Optimiser steps in which every corrected line is met once."""

@@ -126,12 +126,11 @@ class TextLessons:
         self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
 
     def epoch(self, number: int) -> Iterator[TextBatch]:
-        count = self.hyper.report_every * self.hyper.accumulate
-        old = self.hyper.batch // 2 if self.old.lines else 0
+        count, size = self.hyper.report_every * self.hyper.accumulate, self.hyper.batch
         for batch in range(number * count, (number + 1) * count):
-            drawn = [(self.old, *draw) for draw in self.old.draws(batch * old, old)]
-            new = self.hyper.batch - old
-            drawn += [(self.new, *draw) for draw in self.new.draws(batch * new, new)]
+            begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
+            drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
+            drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
             features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
             yield self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
 

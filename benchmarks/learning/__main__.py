@@ -85,7 +85,7 @@ def main() -> None:
     args = _arguments()
     torch.set_num_threads(args.threads)
     results, peers = Results(args.out / "results.jsonl"), Results(args.out / "peers.jsonl")
-    start = recipe.find(args.recipe).build(None, [""]).eval()
+    start = recipe.find(args.recipe).build(None, []).eval()
     sets = unseen(args.data, sorted({*args.sets, *args.others}), args.lines, start)
     base = {one.name: one.read(start) for one in sets}
     for one in sets:

@@ -100,6 +100,12 @@ def taught(base: ppocr.PPOCR) -> ppocr.PPOCR:
     return model
 
 
+def test_nothing_written_there_can_be_taught_too() -> None:
+    model = ppocr.build(None, ["", ""])
+    assert model.taught is not None
+    model.begin(["", ""])
+
+
 def test_what_was_taught_reads_lines_of_its_kind_and_no_others(
     base: ppocr.PPOCR, taught: ppocr.PPOCR
 ) -> None:

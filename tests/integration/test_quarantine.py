@@ -84,6 +84,15 @@ def test_how_far_a_run_may_go_is_kept_with_it(settings: Settings, store: Store) 
     assert freeze(store, store.runs.get(job.run.id), settings).reach == job.reach
 
 
+def test_the_way_is_measured_by_all_that_is_new_also_where_a_run_before_looked_at_it(
+    settings: Settings, store: Store
+) -> None:
+    first = a_run(settings, store)
+    again = a_run(settings, store)  # nothing was promoted: the same lines are new to it
+    assert store.doubts.of_run(again.run.id) == []
+    assert again.run.params["reach"] == first.run.params["reach"]
+
+
 def test_a_person_may_say_how_far_a_run_goes(settings: Settings, store: Store) -> None:
     assert a_run(settings, store, reach="0.3").reach == 0.3
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from redpencil import vocab
 from redpencil.errors import BadInput, NotFound
 from training import data, recipe
 from training.data import Batches, Line
@@ -50,14 +51,23 @@ def test_training_parameters_are_checked() -> None:
         Hyper().updated({"learning_rate": 1})
     with pytest.raises(BadInput, match="steps must be int"):
         Hyper().updated({"steps": "many"})
+    for wrong, said in (
+        ({"schedule": "linear"}, "schedule is one of cosine, step, plateau"),
+        ({"precision": "fp16"}, "precision is one of bf16, fp32"),
+        ({"replay": 1}, "below 1"),
+        ({"batch": 0}, "at least 1"),
+    ):
+        with pytest.raises(BadInput, match=said):
+            Hyper().updated(wrong)
     whole = recipe.find("catr").defaults  # whose passes are a whole number
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
 
 def test_few_lines_are_learned_in_few_steps() -> None:
-    fitting = Hyper(steps=0, batch=16, replay=0.5)  # eight corrected lines a step
+    fitting = Hyper(steps=0, many_passes=50, batch=16, replay=0.5)  # eight corrected lines a step
     assert [fitting.total_steps(lines) for lines in (3, 32, 200, 2000)] == [100, 200, 400, 1000]
-    assert Hyper(steps=800, batch=16, replay=0.5).total_steps(3) == 800, "what a person asks for is done"
+    assert replace(fitting, steps=800).total_steps(3) == 800, "what a person asks for is done"
+    assert recipe.find("catr").defaults.total_steps(5) < 100, "by passes alone"
 
 
 def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) -> None:
@@ -82,6 +92,14 @@ def test_every_pass_meets_every_line_once(model: crnn.CRNN) -> None:
     assert sorted(drawn) == [(i, turn) for i in range(10) for turn in range(3)]
 
 
+def test_few_new_lines_are_met_as_often_as_the_many_that_are_known(model: crnn.CRNN) -> None:
+    new, known = lines(6)[:2], [replace(x, text="cc") for x in lines(20)]
+    batches = Batches(model, new, [], hyper(), known=known)
+    spelled = torch.tensor(vocab.encode("cc", model.alphabet))
+    drawn = [text for b in batches.epoch(0) for text in b.targets.split(b.target_lengths.tolist())]
+    assert sum(torch.equal(text, spelled) for text in drawn) == len(drawn) / 2
+
+
 def test_workers_share_the_lines_and_take_equally_many_steps(model: crnn.CRNN) -> None:
     shares = [Batches(model, lines(10), [], hyper(), rank, 3) for rank in range(3)]
     keys = [line.key for s in shares for line in s.new.lines]
@@ -95,6 +113,15 @@ def test_whole_groups_validate_and_few_lines_all_learn() -> None:
     assert 8 <= len(validate) <= 12
     few = lines(12)
     assert data.set_aside(few, 0.1) == (few, [])
+
+
+def test_what_is_new_is_never_all_set_aside() -> None:
+    met = lines(100)
+    for group in {x.group for x in met}:
+        known = {x.key for x in met if x.group != group}
+        learn, validate = data.set_aside(met, 0.1, known)
+        assert group in {x.group for x in learn}
+        assert len({x.group for x in validate}) == 2, "others are set aside in its place"
 
 
 def test_empty_lines_and_lines_too_narrow_for_their_text_have_a_finite_loss(model: crnn.CRNN) -> None:

@@ -46,6 +46,14 @@ def test_half_of_each_batch_is_known_already_and_others_come_in_turn(model: catr
     assert sorted(text for batch in met for text in batch if text in OLD) == OLD
 
 
+def test_half_is_known_already_also_in_batches_of_one(model: catr.Catr) -> None:
+    single = replace(HYPER, batch=1, report_every=12)
+    lessons = TextLessons(model, Lines(lines(NEW), [], again=lines(OLD)), single, 0, 1)
+    met = [text for batch in lessons.epoch(0) for text in texts(model, batch)]
+    assert sorted(text for text in met if text in OLD) == OLD
+    assert sum(text in NEW for text in met) == 6
+
+
 def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
     lessons = TextLessons(model, Lines(lines(NEW), []), HYPER, 0, 1)
     (batch,) = lessons.epoch(0)

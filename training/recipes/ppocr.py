@@ -177,7 +177,7 @@ def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
 
     All 18,710 classes would make a step ten times as dear. What is taught starts as what reads now.
     """
-    texts = [text for text in texts if text]
+    texts = list(texts)
     if not texts:
         return model
     alphabet = vocab.grow(model.alphabet, texts)
@@ -221,7 +221,7 @@ def _agree(model: PPOCR, path: Path) -> None:
 RECIPE = Recipe(
     name="ppocr",
     summary="fine-tunes the neck and head of the PP-OCRv6 line recogniser on corrections",
-    defaults=Hyper(primer=150, steps=0),
+    defaults=Hyper(primer=150, steps=0, many_passes=50),
     build=build,
     starts_from="champion",
 )
