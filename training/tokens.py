@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from redpencil.bundle import Manifest, read_graph
 from redpencil.errors import BadInput, Damaged
@@ -79,13 +79,22 @@ def of_bundle(folder: Path) -> Tokenizer:
     return Tokenizer.from_str(read_graph(folder, file).decode("utf-8"))
 
 
-def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 2000) -> Tokenizer:
-    """The tokenizer with the words that it cannot spell added at its end, so that ids never change."""
+def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 20_000) -> Tokenizer:
+    """The tokenizer with the words that it cannot spell added at its end, so that ids never change.
+
+    They stand for whole words alone, never for a part of one. BadInput where there are more than `most`.
+    """
     unknown = tokenizer.token_to_id(UNKNOWN)
     if unknown is None:
         return tokenizer
     words = {w for text in texts for w in text.split() if unknown in tokenizer.encode(w).ids}
-    tokenizer.add_tokens([w for w in sorted(words)[:most] if tokenizer.token_to_id(w) is None])
+    if len(words) > most:
+        raise BadInput(
+            f"{len(words)} words cannot be spelled with the champion's vocabulary, and at most {most} are "
+            "added to one: train another family, such as vit_gated, whose pieces spell everything"
+        )
+    new = [w for w in sorted(words) if tokenizer.token_to_id(w) is None]
+    tokenizer.add_tokens([AddedToken(w, single_word=True) for w in new])
     return tokenizer
 
 

@@ -34,9 +34,17 @@ def test_byte_pieces_keep_every_character() -> None:
 def test_growing_adds_at_the_end_what_cannot_be_spelled() -> None:
     tokenizer = tokens.word_pieces(["a cat"], 50, lower=True)
     before = tokens.fingerprint(tokenizer)
+    with pytest.raises(BadInput, match="2 words cannot be spelled"):
+        tokens.grown(tokenizer, ["žluťoučký kůň"], most=1)
     after = tokens.fingerprint(tokens.grown(tokenizer, ["a žluťoučký cat"]))
     assert after[: len(before)] == before
     assert set(after) - set(before) == {"žluťoučký"}
+
+
+def test_a_word_that_was_added_is_no_part_of_others() -> None:
+    tokenizer = tokens.grown(tokens.word_pieces(["holt"], 50, lower=True), ["à"])
+    tokens.grown(tokenizer, ["holà"])
+    assert tokenizer.decode(tokenizer.encode("holà").ids) == "holà"
 
 
 def test_no_text_is_refused() -> None:
