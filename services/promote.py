@@ -8,17 +8,17 @@ no MLflow, and a process killed between the two leaves a debt that the next reco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
-from redpencil.errors import Conflict, Refused
+from redpencil.errors import Conflict, NotFound, Refused
 from redpencil.ids import new_id
 from redpencil.registry import Registry
 from redpencil.store import Store
 from redpencil.types import LedgerEntry, Outcome, ServingState, Verdict
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
 OURSELVES = "redpencil"
 TRIES = 5
 PAGE = 50
@@ -79,36 +79,49 @@ def share(
     return _change(store, model, to, action, None, who, why, {})
 
 
-def owed(store: Store, model: str) -> bool:
-    """Whether aliases have still to be moved to where the database says."""
-    moved = 0  # the revision up to which they are where they should be
+def owed(store: Store, model: str) -> frozenset[str]:
+    """The aliases that have still to be moved to where the database says."""
+    moved, found = 0, set[str]()  # the revision up to which all are where they should be
     for e in entries(store, model):
         if e.detail.get("aliases") == "moved":
             moved = max(moved, int(e.detail["revision"]))
         elif e.detail.get("aliases") == "owed":
-            return int(e.detail["revision"]) > moved
-    return False
+            if int(e.detail["revision"]) <= moved:
+                break
+            found |= set(e.detail.get("moves", ALIASES))
+    return frozenset(found)
 
 
 def settle(store: Store, registry: Registry, model: str) -> ServingState:
-    """Move the aliases to what is served, and enter it. NotReady, still owed, where MLflow is down."""
-    state = point(store, registry, model)
+    """Move the aliases that are owed, and enter it. NotReady, still owed, where MLflow is down.
+
+    Others are left alone: somebody may have moved one, and waits for the gate.
+    """
+    while True:
+        state = store.serving.get(model)
+        gone = point(registry, state, owed(store, model))
+        if store.serving.get(model).revision == state.revision:
+            break
     words = f"champion is {state.champion}, previous {state.previous or 'none'}"
+    if gone:
+        words += f"; deleted in MLflow: {', '.join(gone)}"
     done = {"aliases": "moved", "revision": state.revision}
     store.ledger.append(entry(model, "aliases", OURSELVES, words, None, state.champion, **done))
     return state
 
 
-def point(store: Store, registry: Registry, model: str) -> ServingState:
-    """Let every alias point at what is served, also if that changes meanwhile."""
-    while True:
-        state = store.serving.get(model)
-        for alias, version in ((CHAMPION, state.champion), (PREVIOUS, state.previous)):
-            if version is not None:
-                registry.set_alias(model, alias, version)
-        _point_challenger(registry, state)
-        if store.serving.get(model).revision == state.revision:
-            return state
+def point(registry: Registry, state: ServingState, aliases: Collection[str] = ALIASES) -> list[str]:
+    """Let these aliases point at what is served; returns the versions that the registry no longer has."""
+    gone = []
+    for alias in (CHAMPION, PREVIOUS, CHALLENGER):
+        version = getattr(state, alias)
+        if alias not in aliases or (version is None and alias != CHALLENGER):
+            continue
+        try:
+            _point(registry, state, alias, version)
+        except NotFound:
+            gone.append(version)
+    return gone
 
 
 def entries(store: Store, model: str) -> Iterator[LedgerEntry]:
@@ -149,7 +162,8 @@ def _change(
         if new == old:
             return old
         new = replace(new, revision=old.revision + 1)
-        debt = {"aliases": "owed"} if _aliases(new) != _aliases(old) else {}
+        moves = _moves(old, new)
+        debt = {"aliases": "owed", "moves": moves} if moves else {}
         told = {
             "revision": new.revision,
             "experiment": new.experiment,
@@ -168,16 +182,19 @@ def _change(
     raise Conflict(f"somebody else is changing what {model} serves at this moment; look, and try again")
 
 
-def _aliases(state: ServingState) -> tuple[str | None, ...]:
-    return state.champion, state.previous, state.challenger
+def _moves(old: ServingState, new: ServingState) -> list[str]:
+    """The aliases that a change moves: with the champion all, since its challenger's alias goes."""
+    if new.champion != old.champion:
+        return list(ALIASES)
+    return [alias for alias in ALIASES if getattr(new, alias) != getattr(old, alias)]
 
 
-def _point_challenger(registry: Registry, state: ServingState) -> None:
+def _point(registry: Registry, state: ServingState, alias: str, version: str | None) -> None:
     """A challenger's alias is set while it is tried, and goes when it has become the champion."""
-    if state.challenger is not None:
-        registry.set_alias(state.model, CHALLENGER, state.challenger)
-    elif registry.alias(state.model, CHALLENGER) in (state.champion, state.previous):
-        registry.delete_alias(state.model, CHALLENGER)
+    if version is not None:
+        registry.set_alias(state.model, alias, version)
+    elif registry.alias(state.model, alias) in (state.champion, state.previous):
+        registry.delete_alias(state.model, alias)
 
 
 def _judgement(verdict: Verdict | None) -> dict[str, Any]:

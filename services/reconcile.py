@@ -31,6 +31,10 @@ OVERRIDE_TAG, REFUSED_TAG, VERDICT_TAG = "gate.override", "gate.refused", "gate.
 REGISTRY = "mlflow"
 DANGLING_S = 30.0
 LONGEST_TAG = 5000
+DELETED = (
+    "version {} was deleted in MLflow and is served all the same, from its bundle; "
+    "point the alias champion at another version, or promote one"
+)
 
 
 @dataclass(frozen=True)
@@ -125,8 +129,9 @@ class Reconciler:
 
     def _without_alias(self, model: str, state: ServingState) -> Standing:
         if state.champion is not None:
+            if promote.point(self._registry, state, {CHAMPION}):
+                return Standing("deleted", DELETED.format(state.champion), state.champion)
             why = f"the alias {CHAMPION} was deleted in the registry; restored, as it is what is served"
-            promote.point(self._store, self._registry, model)
             said = promote.entry(model, "restore", OURSELVES, why, state.champion, state.champion)
             self._store.ledger.append(said)
             return _agreeing(state)
@@ -147,7 +152,8 @@ class Reconciler:
         except RedpencilError as error:
             return self._refuse(model, version, f"it holds no bundle that can be served: {error}")
         tags = self._registry.tags(model, version)
-        if (override := _override(tags)) is not None:
+        override = _override(tags)
+        if override is not None and not self._spent(model, version, override):
             return self._promote(model, version, *override, "override")
         verdict = self._store.versions.verdict(model, version)
         if verdict is None:
@@ -178,10 +184,18 @@ class Reconciler:
         promote.promote(self._store, model, version, who, why, action)
         return _agreeing(promote.settle(self._store, self._registry, model))
 
+    def _spent(self, model: str, version: str, override: tuple[str, str]) -> bool:
+        """Whether this override has let the version in before; what somebody said once holds once."""
+        return any(
+            (e.action, e.to_version, e.who, e.why.strip()) == ("override", version, *override)
+            for e in promote.entries(self._store, model)
+        )
+
     def _refuse(self, model: str, version: str, why: str) -> Standing:
         promote.refuse(self._store, model, version, self._asked_by(model, version)[0], why)
         self._registry.set_tags(model, version, {REFUSED_TAG: why[:LONGEST_TAG]})
-        state = promote.point(self._store, self._registry, model)
+        state = self._store.serving.get(model)
+        promote.point(self._registry, state, {CHAMPION})
         if state.champion is None:
             self._registry.delete_alias(model, CHAMPION)
         return Standing("refused", why, version)
@@ -229,7 +243,9 @@ def _override(tags: dict[str, str]) -> tuple[str, str] | None:
 
 def _reasons(verdict: Verdict, tags: dict[str, str]) -> str:
     said = f"the gate says {verdict.outcome.value}: {'; '.join(verdict.reasons)}"
-    if tags.get(OVERRIDE_TAG):
+    if _override(tags):
+        said += f". The override {tags[OVERRIDE_TAG][:100]!r} was used before and holds once"
+    elif tags.get(OVERRIDE_TAG):
         said += f". The tag {OVERRIDE_TAG} must read NAME: REASON, it reads {tags[OVERRIDE_TAG][:100]!r}"
     return said
 

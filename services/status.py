@@ -33,7 +33,7 @@ def parts(house: House) -> dict[str, dict[str, Any]]:
     """Each part of Redpencil with whether it is up, and words where it is not."""
     trouble = house.scheduler.trouble
     standings = house.reconciler.standings.values()
-    ill = next((s.why for s in standings if s.state in ("error", "stalled")), "")
+    ill = next((s.why for s in standings if s.state in ("error", "stalled", "deleted")), "")
     return {
         "serving": _probe(f"{house.settings.serving}/health"),
         "mlflow": _probe(f"{house.settings.mlflow}/health"),

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,59 @@ def test_a_person_may_override_by_a_tag(world: World) -> None:
     assert champion(world) == "2"
     assert (entry.who, entry.why) == ("Ada", "the golden set is not our trade")
     assert entry.detail["verdict"] == "failed"
+
+
+def test_an_override_holds_once(world: World) -> None:
+    world.serve("1")
+    world.version("2", Outcome.FAILED, "worse")
+    world.registry.set_tags(MODEL, "2", {"gate.override": "Ada: fair tomorrow only"})
+    point(world, "2")
+    world.tick()
+    promote.rollback(world.store, MODEL, "Bo", "it reads worse")
+    world.tick()
+    point(world, "2")
+    refused = world.tick()
+    assert (refused.state, champion(world)) == ("refused", "1")
+    assert "'Ada: fair tomorrow only' was used before and holds once" in refused.why
+    world.registry.set_tags(MODEL, "2", {"gate.override": "Bo: the fair again"})
+    point(world, "2")
+    world.tick()
+    assert (champion(world), last(world, "override").who) == ("2", "Bo")
+
+
+def test_a_version_that_waits_for_the_gate_is_not_forgotten_when_an_experiment_ends(world: World) -> None:
+    world.serve("1")
+    world.version("2")
+    world.version("3", outcome=None)
+    trying = {"challenger": "2", "weight": 0.1}
+    promote.share(world.store, MODEL, lambda s: replace(s, **trying), "experiment", "ada", "")
+    world.tick()
+    point(world, "3")
+    free = {"challenger": None, "weight": 0.0}
+    promote.share(world.store, MODEL, lambda s: replace(s, **free), "experiment-end", "ada", "")
+    world.tick()
+    assert alias(world) == "3", "what a person wants stays wanted"
+    world.judge("3", Outcome.PASSED)
+    world.tick()
+    assert champion(world) == "3"
+
+
+def test_versions_deleted_in_mlflow_stop_nothing(world: World) -> None:
+    world.serve("1", "2", "3")
+    world.version("4")
+    del world.registry.versions[MODEL, "2"]  # the previous one
+    world.registry.aliases.pop((MODEL, "previous"))
+    promote.share(world.store, MODEL, lambda s: replace(s, challenger="4"), "experiment", "ada", "")
+    assert world.tick().state == "agreed"
+    del world.registry.versions[MODEL, "3"]  # the champion
+    world.registry.aliases.pop((MODEL, "champion"))
+    gone = world.tick()
+    assert (gone.state, champion(world)) == ("deleted", "3")
+    assert "point the alias champion at another version" in gone.why
+    point(world, "4")
+    assert world.tick().state == "agreed"
+    assert champion(world) == "4"
+    assert "deleted in MLflow: 3" in last(world, "aliases").why
 
 
 @pytest.mark.parametrize("tag", ["yes", "Ada:", ": because", "Ada"])
