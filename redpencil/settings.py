@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from redpencil.types import Task
@@ -29,7 +29,13 @@ class Settings(BaseSettings):
     mlflow_database_url: str = Field("", description="MLflow's own database; empty: SQLite in home")
     serving_url: str = Field("", description="prediction API; empty: the local one")
     services_url: str = Field("", description="corrections and control API; empty: the local one")
-    host: str = Field("127.0.0.1", description="address to listen on; beyond loopback needs api_keys")
+    host: str = Field(
+        "127.0.0.1", description="IPv4 address or name to listen on; beyond loopback needs api_keys"
+    )
+    mlflow_host: str = Field(
+        "127.0.0.1",
+        description="where the local MLflow listens; it asks for no key, and whoever reaches it can promote",
+    )
     api_keys: str = Field("", description="comma-separated keys that clients must send as Bearer")
     secret: str = Field("", description="signs audit tokens; empty: a random one kept in home")
     serving_port: int = Field(8000, description="port of the prediction API")
@@ -61,6 +67,13 @@ class Settings(BaseSettings):
     train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
 
+    @field_validator("host", "mlflow_host")
+    @classmethod
+    def _ipv4(cls, host: str) -> str:
+        if ":" in host or not host:
+            raise ValueError(f"{host!r} is no IPv4 address or name; IPv6 is not listened on")
+        return host
+
     @model_validator(mode="after")
     def _two_models(self) -> Self:
         if not self.model or not self.caption_model or self.model == self.caption_model:
@@ -90,15 +103,20 @@ class Settings(BaseSettings):
 
     @property
     def mlflow(self) -> str:
-        return self.mlflow_url or f"http://127.0.0.1:{self.mlflow_port}"
+        return self.mlflow_url or f"http://{near(self.mlflow_host)}:{self.mlflow_port}"
 
     @property
     def serving(self) -> str:
-        return self.serving_url or f"http://127.0.0.1:{self.serving_port}"
+        return self.serving_url or f"http://{near(self.host)}:{self.serving_port}"
 
     @property
     def services(self) -> str:
-        return self.services_url or f"http://127.0.0.1:{self.services_port}"
+        return self.services_url or f"http://{near(self.host)}:{self.services_port}"
 
     def keys(self) -> frozenset[str]:
         return frozenset(k.strip() for k in self.api_keys.split(",") if k.strip())
+
+
+def near(host: str) -> str:
+    """Where this machine itself reaches what listens on an address."""
+    return "127.0.0.1" if host == "0.0.0.0" else host

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -72,10 +73,18 @@ def assemble(house: House, watching: bool) -> FastAPI:
         app.add_exception_handler(kind, asgi.handle)  # type: ignore[arg-type]
     for module in ROUTERS:
         app.include_router(module.router)
-    app.add_middleware(SameOrigin)
     keys, largest = house.settings.keys(), house.settings.max_upload_bytes
+    app.add_middleware(SameOrigin, names=_names(house.settings), open_paths=asgi.OPEN_PATHS)
     app.add_middleware(asgi.Edge, keys=keys, max_body=largest, open_paths=asgi.OPEN_PATHS | front.OPEN_PATHS)
     return app
+
+
+def _names(settings: Settings) -> frozenset[str]:
+    """By what names a machine without keys may be called; with keys by any."""
+    if settings.keys():
+        return frozenset()
+    own = urlsplit(settings.services).hostname or ""
+    return frozenset({"localhost", "127.0.0.1", settings.host, own})
 
 
 def watch(house: House) -> Callable[[], None]:

@@ -15,7 +15,7 @@ from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
 from services import cli_experiment, cli_import, show, told
-from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
+from services.cli_options import USUAL, AsJson, Model, Version, Who, Why, in_words
 from services.client import Client
 
 app = typer.Typer(
@@ -126,7 +126,7 @@ def retrain(
         typer.Option("--param", "--set", help="a hyper-parameter as name=value; repeatable"),
     ] = None,
     wait: Annotated[bool, typer.Option(help="follow the run until it ends")] = True,
-    model: Model = OCR,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
     """Train a new version on all corrections, export it, and have the gate judge it.
@@ -179,7 +179,7 @@ def _pairs(params: list[str]) -> dict[str, str]:
 def gate(
     version: Version,
     again: Annotated[bool, typer.Option("--again", help="judge anew against today's champion")] = False,
-    model: Model = OCR,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
     """Show what the gate says of a version, judging it first where it has no verdict yet."""
@@ -205,7 +205,7 @@ def promote(
         bool, typer.Option("--override", help="serve it although the gate did not pass it")
     ] = False,
     who: Who = None,
-    model: Model = OCR,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
     """Make a version the champion: the same as moving the alias in the MLflow page.
@@ -221,7 +221,7 @@ def promote(
 
 @app.command()
 @in_words
-def rollback(why: Why = "", who: Who = None, model: Model = OCR, json: AsJson = False) -> None:
+def rollback(why: Why = "", who: Who = None, model: Model = USUAL, json: AsJson = False) -> None:
     """Put the previous champion back, at once; it was kept warm."""
     body = {"why": why} | ({"who": who} if who else {})
     _serving_changed(Client(Settings()).send(f"/v1/models/{model}/rollback", body), json)
@@ -235,7 +235,7 @@ def _serving_changed(state: dict[str, Any], json: bool) -> None:
 @in_words
 def lineage(
     id: Annotated[str, typer.Argument(help="prediction, correction, snapshot or run id, or model/version")],
-    model: Model = OCR,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
     """Where a thing comes from and what came of it, both ways.

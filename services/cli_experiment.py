@@ -8,7 +8,7 @@ import typer
 
 from redpencil.settings import Settings
 from services import show
-from services.cli_options import OCR, AsJson, Model, Version, Who, Why, in_words
+from services.cli_options import USUAL, AsJson, Model, Version, Who, Why, in_words
 from services.client import Client
 
 experiment = typer.Typer(
@@ -24,7 +24,7 @@ def experiment_start(
     mirror: Annotated[float, typer.Option(min=0, max=1, help="share that it reads along, unseen")] = 0.0,
     who: Who = None,
     why: Why = "",
-    model: Model = OCR,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
     """Give a challenger a share of the traffic; corrections decide who reads better."""

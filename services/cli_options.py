@@ -9,13 +9,23 @@ from typing import Annotated, Any
 import typer
 
 from redpencil.errors import RedpencilError
+from redpencil.settings import Settings
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the whole answer as JSON")]
 Who = Annotated[str | None, typer.Option("--who", help="your name for the ledger; default: the login name")]
 Why = Annotated[str, typer.Option("--why", help="the reason, for the ledger")]
-Model = Annotated[str, typer.Option("--model", help="registered model")]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="registered model; default: the one that reads lines",
+        show_default=False,
+        callback=lambda named: named or Settings().model,
+    ),
+]
+USUAL = ""
+"""Of `Model`: the setting `model`, read when a command runs."""
 Version = Annotated[str, typer.Argument(help="version number, as MLflow shows it")]
-OCR = "ocr"
 
 
 def in_words(command: Callable[..., None]) -> Callable[..., None]:

@@ -62,6 +62,8 @@ class Client:
             raise NotReady(f"nothing answers at {url}; start everything with `redpencil up`") from e
         except httpx.TimeoutException as e:
             raise NotReady(f"{url} did not answer within {TIMEOUT_S:.0f} s") from e
+        except httpx.TransportError as e:
+            raise NotReady(f"{url} broke off ({e}); see `redpencil status`") from e
         if answer.is_error:
             raise RedpencilError(_words(answer))
         return answer.json() if answer.content else None

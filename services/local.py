@@ -94,8 +94,9 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
     prepare(settings)
     with _only_one(settings.home), _stop_signals() as stopping:
         sweep(settings)
-        for port in (settings.serving_port, settings.services_port, settings.mlflow_port):
+        for port in (settings.serving_port, settings.services_port):
             _require_free(settings.host, port)
+        _require_free(settings.mlflow_host, settings.mlflow_port)
         stack = parts(settings)
         try:
             _start(stack, settings, say, stopping)
@@ -112,7 +113,7 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
 
 def prepare(settings: Settings) -> None:
     """Make the home folder, or say why it cannot be used."""
-    if settings.host not in ("127.0.0.1", "localhost", "::1") and not settings.keys():
+    if settings.host not in ("127.0.0.1", "localhost") and not settings.keys():
         raise RedpencilError(
             f"host {settings.host} is beyond loopback: set REDPENCIL_API_KEYS, "
             "so that not everybody on the network can read and correct"
@@ -148,7 +149,7 @@ def _mlflow_argv(settings: Settings) -> list[str]:
     database = settings.mlflow_database_url or f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
     return [
         *(sys.executable, "-m", "mlflow", "server"),
-        *("--host", settings.host, "--port", str(settings.mlflow_port), "--workers", "1"),
+        *("--host", settings.mlflow_host, "--port", str(settings.mlflow_port), "--workers", "1"),
         *("--backend-store-uri", database),
         *("--artifacts-destination", str(settings.home / "mlflow" / "artifacts")),
     ]

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
@@ -41,7 +42,10 @@ class Once:
         except BaseException:
             self.store.idempotency.abandon(self.key, self.route)
             raise
-        self.store.idempotency.finish(self.key, self.route, status, body)
+        if status >= HTTPStatus.BAD_REQUEST:
+            self.store.idempotency.abandon(self.key, self.route)
+        else:
+            self.store.idempotency.finish(self.key, self.route, status, body)
         return _json(status, body)
 
 

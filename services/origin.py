@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from redpencil.asgi import App, Receive, Scope, Send
@@ -14,19 +15,24 @@ class SameOrigin:
     """Refuses a change that a browser says comes from a page of another origin.
 
     Programs send no Origin and pass. On a machine without keys this is what stands between a web
-    page that somebody happens to open and a rollback.
+    page that somebody happens to open and a rollback. There `names` are the only ones by which it may
+    be called, or such a page could give this machine a name of its own (DNS rebinding).
     """
 
-    def __init__(self, app: App) -> None:
-        self.app = app
+    def __init__(self, app: App, names: Collection[str] = (), open_paths: Collection[str] = ()) -> None:
+        self.app, self.names, self.open_paths = app, names, open_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] not in SAFE:
-            headers = dict(scope["headers"])
-            origin, host = (
-                headers.get(b"origin", b"").decode("latin-1"),
-                headers.get(b"host", b"").decode("latin-1"),
-            )
-            if origin and urlsplit(origin).netloc != host:
-                raise Unauthorized(f"a page of {origin} may not change anything here")
+        if scope["type"] == "http":
+            headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+            self._check(scope, headers.get(b"host", ""), headers.get(b"origin", ""))
         await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope, host: str, origin: str) -> None:
+        name = urlsplit(f"//{host}").hostname or ""
+        if self.names and name not in self.names and scope["path"] not in self.open_paths:
+            raise Unauthorized(
+                f"this is not known as {name!r} here: set REDPENCIL_SERVICES_URL to its address"
+            )
+        if origin and scope["method"] not in SAFE and urlsplit(origin).netloc != host:
+            raise Unauthorized(f"a page of {origin} may not change anything here")

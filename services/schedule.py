@@ -15,6 +15,8 @@ from redpencil.store import Store
 from redpencil.types import Run, RunState, Task
 
 WAITING = (RunState.QUEUED, RunState.RUNNING)
+AGAIN_S = 3600.0
+"""After a run has failed so long passes before corrections that count start another."""
 
 
 class Schedule:
@@ -57,7 +59,9 @@ class Schedule:
         return "cron" if at is not None and at <= self._clock() else None
 
     def _count(self, model: str) -> str | None:
-        wanted = self._settings.retrain_after
+        wanted, last = self._settings.retrain_after, next(iter(self._store.runs.list(model, limit=1)), None)
+        if last and last.state is RunState.FAILED and self._clock() - (last.finished_at or 0) < AGAIN_S:
+            return None
         return "corrections" if wanted and self.new_corrections(model) >= wanted else None
 
     def _skip(self, model: str, why: str) -> None:
@@ -70,7 +74,8 @@ class Schedule:
         return max(by_cron[0] if by_cron else self._since, self._passed.get(model, 0.0))
 
     def _last(self, model: str) -> Run | None:
-        runs = self._store.runs.list(model)
+        """The last that learned, or was not meant to: what a failed run has seen is still new."""
+        runs = [r for r in self._store.runs.list(model) if r.state is not RunState.FAILED]
         return next((r for r in runs if r.state is not RunState.CANCELLED or r.started_at), None)
 
 

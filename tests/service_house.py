@@ -54,7 +54,7 @@ class Client:
     async def _request(self, method: str, path: str, arguments: dict[str, Any]) -> httpx.Response:
         transport = httpx.ASGITransport(self.app)
         async with httpx.AsyncClient(
-            transport=transport, base_url="http://services", headers=self.headers
+            transport=transport, base_url="http://127.0.0.1", headers=self.headers
         ) as http:
             return await http.request(method, path, **arguments)
 

@@ -11,8 +11,8 @@ from redpencil.errors import BadInput, Conflict
 from redpencil.store import schema
 from redpencil.store.database import Database
 
-ABANDONED_S = 60
-"""A request in flight for longer is held to have died with its process."""
+ABANDONED_S = 300
+"""A request of another process in flight for longer is held to have died with it."""
 
 _table = schema.idempotency
 
@@ -28,6 +28,7 @@ class Replay:
 class Idempotency:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._at_work: set[tuple[str, str]] = set()
 
     def begin(self, key: str, route: str, body_hash: str) -> Replay | None:
         """The earlier answer, or None: go on, then `finish` or `abandon`.
@@ -36,17 +37,22 @@ class Idempotency:
         """
         row = {"key": key, "route": route, "body_hash": body_hash, "started_at": time.time()}
         with self._db.write() as connection:
-            if self._db.add(connection, _table, row):
-                return None
-            return _repeated(connection, key, route, body_hash)
+            if not self._db.add(connection, _table, row):
+                replay = self._repeated(connection, key, route, body_hash)
+                if replay is not None:
+                    return replay
+        self._at_work.add((key, route))
+        return None
 
     def finish(self, key: str, route: str, status: int, body: str) -> None:
         """Keep the answer for repetitions."""
+        self._at_work.discard((key, route))
         with self._db.write() as connection:
             connection.execute(update(_table).where(_at(key, route)).values(status=status, body=body))
 
     def abandon(self, key: str, route: str) -> None:
         """Forget a request that failed, so that it may be tried again."""
+        self._at_work.discard((key, route))
         with self._db.write() as connection:
             connection.execute(delete(_table).where(_at(key, route), _table.c.status.is_(None)))
 
@@ -56,16 +62,16 @@ class Idempotency:
             old = _table.c.started_at < time.time() - older_than_s
             return connection.execute(delete(_table).where(old)).rowcount
 
-
-def _repeated(connection: Connection, key: str, route: str, body_hash: str) -> Replay | None:
-    row = connection.execute(select(_table).where(_at(key, route))).one_or_none()
-    if row is not None and row.body_hash != body_hash:
-        raise BadInput(f"Idempotency-Key {key!r} was used before with another body. Take a new key.")
-    if row is not None and row.status is not None:
-        return Replay(row.status, row.body)
-    if row is None or not _taken_over(connection, key, route, row.started_at):
-        raise Conflict(f"A request with Idempotency-Key {key!r} is still in flight. Ask again shortly.")
-    return None
+    def _repeated(self, connection: Connection, key: str, route: str, body_hash: str) -> Replay | None:
+        row = connection.execute(select(_table).where(_at(key, route))).one_or_none()
+        if row is not None and row.body_hash != body_hash:
+            raise BadInput(f"Idempotency-Key {key!r} was used before with another body. Take a new key.")
+        if row is not None and row.status is not None:
+            return Replay(row.status, row.body)
+        here = (key, route) in self._at_work  # however long it takes, this process has not died
+        if here or row is None or not _taken_over(connection, key, route, row.started_at):
+            raise Conflict(f"A request with Idempotency-Key {key!r} is still in flight. Ask again shortly.")
+        return None
 
 
 def _taken_over(connection: Connection, key: str, route: str, started_at: float) -> bool:

@@ -50,5 +50,15 @@ def test_a_correction_is_a_text_or_an_acceptance_but_not_both(run):
     assert "either the true text or --accept" in run("correct", "pred_x", "text", "--accept").output
 
 
+def test_the_model_is_the_one_that_is_set(run, monkeypatch):
+    monkeypatch.setenv("REDPENCIL_MODEL", "invoices")
+    asked = []
+    monkeypatch.setattr("services.client.Client._call", lambda _c, _m, url, **_: asked.append(url) or {})
+    for words in (("lineage", "2"), ("rollback",), ("promote", "2")):
+        run(*words)
+    paths = ("/v1/lineage/invoices/2", "/v1/models/invoices/rollback", "/v1/models/invoices/promote")
+    assert [url.removeprefix("http://127.0.0.1:9") for url in asked] == list(paths)
+
+
 def test_a_parameter_without_a_value_is_refused(run):
     assert "write it as name=value" in run("retrain", "--param", "epochs").output

@@ -324,7 +324,9 @@ def test_an_image_is_captioned_from_the_command_line(run: Any, tmp_path: Path) -
 
 def test_hyper_parameters_are_set_by_name(run: Any) -> None:
     words = ("retrain", "--model", "caption", "--recipe", "catr", "--set", "lr=1e-4", "--no-wait")
-    told, _ = run({"state": "queued", "id": "run_1"}, *words)
+    queued = {"state": "queued", "id": "run_1", "recipe": "catr", "phase": None, "version": None, "links": {}}
+    told, said = run(queued, *words)
+    assert said == "run_1 (catr): queued\n"
     body = told.calls[0][2]["json"]
     assert body == {"model": "caption", "recipe": "catr", "params": {"lr": "1e-4"}}
 
@@ -341,4 +343,4 @@ def test_status_tells_of_an_unused_model_in_one_line(world: World, run: Any) -> 
     about = [line for line in output.splitlines() if "caption" in line]
     assert len(about) == 1
     assert "no version yet" in about[0]
-    assert "champion: 1" in output
+    assert "ocr: version 1 is served" in output
