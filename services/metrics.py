@@ -32,7 +32,7 @@ def exposition(house: Here) -> Response:
             len(house.store.runs.list(model, [RunState.RUNNING, RunState.QUEUED], limit=500))
         )
         revision.labels(model).set(house.store.serving.get(model).revision)
-        agreed.labels(model).set(house.reconciler.standings[model].state in ("agreed", "empty"))
+        agreed.labels(model).set(house.reconciler.standings[model].state in ("agreed", "empty", "refused"))
     free = Gauge("redpencil_disk_free_bytes", "Free bytes where everything is kept", registry=registry)
     free.set(disk(house)["free_bytes"])
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

@@ -31,8 +31,6 @@ class SameOrigin:
     def _check(self, scope: Scope, host: str, origin: str) -> None:
         name = urlsplit(f"//{host}").hostname or ""
         if self.names and name not in self.names and scope["path"] not in self.open_paths:
-            raise Unauthorized(
-                f"this is not known as {name!r} here: set REDPENCIL_SERVICES_URL to its address"
-            )
+            raise Unauthorized(f"it is not known here as {name!r}: REDPENCIL_SERVICES_URL says its address")
         if origin and scope["method"] not in SAFE and urlsplit(origin).netloc != host:
             raise Unauthorized(f"a page of {origin} may not change anything here")

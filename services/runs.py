@@ -90,11 +90,7 @@ def resume(id: str, house: Here, once: OnceOnly) -> Response:
 
 
 def _requeued(house: House, id: str) -> Answer:
-    run = house.store.runs.get(id)
-    if run.state is not RunState.FAILED:
-        raise Conflict(f"{id} is {run.state.value}; only a failed run can be resumed")
-    again = house.store.runs.update(id, state=RunState.QUEUED, attempts=0, error=None, finished_at=None)
-    return 202, of_run(again, house.settings.mlflow)
+    return 202, of_run(house.store.runs.again(id), house.settings.mlflow)
 
 
 def recipes() -> list[str]:

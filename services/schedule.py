@@ -42,10 +42,12 @@ class Schedule:
         return queue(self._store, model, usual_recipe(self._settings, model), trigger)
 
     def new_corrections(self, model: str) -> int:
-        """How many were made since the last run froze what it learned from."""
-        last = self._last(model)
+        """How many came since the last run froze what it learned from."""
+        last, task = self._last(model), self._settings.task_of(model)
+        if last is not None and last.snapshot is not None:
+            return self._store.corrections.count_beyond(task, last.snapshot)
         since = 0.0 if last is None else last.started_at or last.created_at
-        return self._store.corrections.count_since(self._settings.task_of(model), since)
+        return self._store.corrections.count_since(task, since)
 
     def next_at(self, model: str) -> float | None:
         """When the cron expression comes due next; None without one."""

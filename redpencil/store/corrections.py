@@ -116,6 +116,21 @@ class Corrections:
         with self._db.read() as connection:
             return connection.execute(query).scalar_one()
 
+    def count_beyond(self, task: Task, snapshot: str) -> int:
+        """How many, not revoked since, were stored after the last one of a snapshot, however old they are."""
+        latest = (
+            select(func.coalesce(func.max(_corrections.c.n), 0))
+            .join(_members, _members.c.correction == _corrections.c.id)
+            .where(_members.c.snapshot == snapshot)
+            .scalar_subquery()
+        )
+        newer = _corrections.alias()
+        query = select(func.count()).where(
+            newer.c.task == task.value, newer.c.n > latest, is_live(newer.c.id)
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar_one()
+
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
         """Labels of answers that these versions gave, oldest first; of several for one region the latest."""
         table = _corrections.c

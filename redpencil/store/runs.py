@@ -102,6 +102,16 @@ class Runs:
             _set(connection, _is(id, RunState.QUEUED), cancel_requested=True, **over)
             return _run(_row(connection, id))
 
+    def again(self, id: str) -> Run:
+        """Queue a failed run once more, with all its attempts, whoever had asked it to stop before."""
+        fresh = {"state": RunState.QUEUED.value, "attempts": 0, "error": None, "finished_at": None}
+        with self._db.write() as connection:
+            state = RunState(_row(connection, id).state)
+            if state is not RunState.FAILED:
+                raise Conflict(f"Run {id} is {state.value}; only a failed run can be resumed.")
+            _set(connection, _is(id, RunState.FAILED), cancel_requested=False, **fresh)
+            return _run(_row(connection, id))
+
     def cancel_requested(self, id: str) -> bool:
         with self._db.read() as connection:
             return bool(_row(connection, id).cancel_requested)

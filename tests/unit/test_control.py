@@ -402,13 +402,22 @@ def test_the_console_is_open_and_the_data_is_not(tmp_path: Path) -> None:
         assert client.get(path).status_code == 404
 
 
+def test_without_keys_it_answers_by_its_own_names_alone(world: World, client: Client) -> None:
+    rebound = {"origin": "http://evil.example:8080", "host": "evil.example:8080"}
+    for method, path in (("POST", f"/v1/models/{MODEL}/rollback"), ("GET", "/v1/status")):
+        refused = client.request(method, path, headers=rebound)
+        assert (refused.status_code, "not known here as 'evil.example'" in error(refused)) == (401, True)
+    assert client.get("/health", headers=rebound).status_code == 200, "probes come by address"
+    assert client.get("/v1/status", headers={"host": "localhost:8080"}).status_code == 200
+
+
 def test_another_origins_page_cannot_change_anything(world: World, client: Client) -> None:
     world.serve("1", "2")
     path = f"/v1/models/{MODEL}/rollback"
     evil = client.post(path, json={}, headers={"origin": "http://evil.example"})
     assert evil.status_code == 401
     assert world.store.serving.get(MODEL).champion == "2"
-    own = client.post(path, json={}, headers={"origin": "http://services"})
+    own = client.post(path, json={}, headers={"origin": "http://127.0.0.1"})
     assert own.status_code == 200
 
 

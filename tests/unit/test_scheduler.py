@@ -11,11 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
+import store_parts
 from service_house import MODEL, World
 
+from redpencil import snapshot
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
-from redpencil.types import Run, RunState
+from redpencil.types import Run, RunState, Task
 from services import leash, scheduler
 from services.schedule import Schedule, queue
 from services.scheduler import Scheduler
@@ -191,7 +193,8 @@ def test_runs_end_with_the_services(tmp_path: Path) -> None:
 
 
 def test_so_many_new_corrections_start_a_run(world: World) -> None:
-    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
+    now = [time.time()]
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
     correct(world)
     assert schedule.due(MODEL) is None
     correct(world)
@@ -203,6 +206,35 @@ def test_so_many_new_corrections_start_a_run(world: World) -> None:
     world.store.runs.update(run.id, state=RunState.SUCCEEDED)
     assert schedule.due(MODEL) is None  # nothing new since
     correct(world, 2)
+    assert schedule.due(MODEL) is not None
+
+
+def test_what_a_failed_run_has_seen_is_still_new(world: World) -> None:
+    now = [time.time()]
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
+    correct(world, 2)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.FAILED, finished_at=now[0])
+    assert schedule.new_corrections(MODEL) == 2
+    assert schedule.due(MODEL) is None, "not at once again"
+    now[0] += 3601
+    assert schedule.due(MODEL) is not None
+
+
+def test_imported_corrections_are_new_whenever_they_were_made(world: World) -> None:
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
+    correct(world, 2)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.claim_next(MODEL)
+    taken = snapshot.take(world.store, Task.OCR)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED, snapshot=taken.id)
+    assert schedule.new_corrections(MODEL) == 0
+    old = [store_parts.correction(world.image(c), created_at=1000.0) for c in "ab"]
+    world.store.corrections.add_many(old)
+    assert schedule.new_corrections(MODEL) == 2
     assert schedule.due(MODEL) is not None
 
 
