@@ -38,6 +38,7 @@ PDF_DPI = 200
 DOCUMENT_PAGES = 4  # all pages of one document together may hold so many times max_pixels
 EXIF_ORIENTATION = 0x0112
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
+LONGEST_SIDE = 100_000  # pixels; a page that is longer is a trap
 _pdfium = threading.Lock()  # PDFium is not thread-safe
 
 
@@ -50,7 +51,7 @@ def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: 
     _check_media_type(media_type)
     if not data:
         raise BadImage("the image is empty (0 bytes)")
-    pages = _pdf_pages if b"%PDF-" in data[:1024] else _image_pages
+    pages = _pdf_pages if is_pdf(data) else _image_pages
     try:
         return list(pages(data, max_pixels, max_pages))
     except RedpencilError:
@@ -59,6 +60,11 @@ def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: 
         raise TooLarge("the image does not fit into memory") from error
     except Exception as error:  # decoders meet hostile bytes and raise whatever they like
         raise BadImage(f"the image cannot be decoded, it is damaged or cut short ({error})") from error
+
+
+def is_pdf(data: bytes) -> bool:
+    """Whether an upload is taken for a PDF: its mark may stand behind some other bytes."""
+    return b"%PDF-" in data[:1024]
 
 
 def _check_media_type(media_type: str | None) -> None:
@@ -88,8 +94,7 @@ def _check_pages(count: int, max_pages: int) -> None:
 def _image_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
     with _open_image(data) as image:
         _check_size(*image.size, max_pixels)
-        count = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        _check_pages(count, max_pages)
+        count = _frames(image, max_pages) if image.format == "TIFF" else 1
         left = DOCUMENT_PAGES * max_pixels
         for index in range(count):
             if index:
@@ -99,6 +104,17 @@ def _image_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixel
             if left < 0:
                 raise TooLarge("the document's pages together have too many pixels: send fewer at once")
             yield _frame(image, data, index)
+
+
+def _frames(image: Image.Image, most: int) -> int:
+    """How many pages a TIFF has; no more than one too many are looked at, since each takes longer."""
+    for count in range(1, most + 1):
+        try:
+            image.seek(count)
+        except EOFError:
+            image.seek(0)
+            return count
+    raise TooLarge(f"the document has more than {most} pages, at most {most} are read at once")
 
 
 def _open_image(data: bytes) -> Image.Image:
@@ -219,17 +235,23 @@ def _grey(image: Image.Image) -> Pixels:
 
 
 def _pdf_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
+    """PDFium does one thing at a time; between two pages other documents have their turn."""
     with _pdfium:
         document = _open_pdf(data)
-        try:
-            _check_pages(len(document), max_pages)
-            if not len(document):
+    try:
+        with _pdfium:
+            count = len(document)
+            _check_pages(count, max_pages)
+            if not count:
                 raise BadImage("the PDF has no page")
-            share = max_pixels * min(1.0, DOCUMENT_PAGES / len(document))
             document.init_forms()
-            for index in range(len(document)):
-                yield _render(document[index], share)
-        finally:
+        share = max_pixels * min(1.0, DOCUMENT_PAGES / count)
+        for index in range(count):
+            with _pdfium:
+                rendered = _render(document[index], share)
+            yield rendered
+    finally:
+        with _pdfium:
             document.close()
 
 
@@ -247,6 +269,8 @@ def _render(page: pypdfium2.PdfPage, max_pixels: float) -> Pixels:
     if width <= 0 or height <= 0:
         raise BadImage("the PDF has a page without a size")
     scale = min(PDF_DPI / 72, (max_pixels / (width * height)) ** 0.5)
+    if min(width, height) * scale < 1 or max(width, height) * scale > LONGEST_SIDE:
+        raise BadImage(f"the PDF has a page of {width:g} x {height:g} points, which is no page to read")
     bitmap = page.render(scale=scale, rev_byteorder=True)
     pixels = bitmap.to_numpy()
     rgb = pixels[:, :, :3] if pixels.shape[2] >= 3 else np.repeat(pixels, 3, axis=2)

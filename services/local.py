@@ -60,7 +60,7 @@ class Part:
 
     def healthy(self) -> bool:
         try:
-            return httpx.get(self.url, timeout=2.0).status_code == 200
+            return httpx.get(self.url, timeout=2.0, trust_env=False).status_code == 200
         except httpx.HTTPError:
             return False
 

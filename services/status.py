@@ -71,7 +71,7 @@ def _model(house: House, model: str) -> dict[str, Any]:
 
 def _probe(url: str) -> dict[str, Any]:
     try:
-        answer = httpx.get(url, timeout=PROBE_S)
+        answer = httpx.get(url, timeout=PROBE_S, trust_env=False)
     except httpx.HTTPError as error:
         return {"up": False, "why": f"{url} does not answer ({type(error).__name__})"}
     up = answer.status_code == 200

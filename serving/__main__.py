@@ -30,6 +30,7 @@ OBJECT_STORE_BYTES = 100 * 2**20  # Ray's least is 75 MiB; requests do not go th
 STOP_TIMEOUT_S = 15.0
 DEAF_S = 60.0
 WATCH_S = 2.0
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy stands between
 DAEMONS = ("raylet", "gcs_server")
 
 
@@ -136,7 +137,7 @@ def _watch(settings: Settings) -> None:
         if dead := [p for p in daemons if p.status() == psutil.STATUS_ZOMBIE]:
             raise RedpencilError(f"Ray's {dead[0].name()} has died; ending, to be started anew")
         try:
-            urllib.request.urlopen(f"{settings.serving}/v2/health/live", timeout=10).close()
+            DIRECTLY.open(f"{settings.serving}/v2/health/live", timeout=10).close()
             heard = time.monotonic()
         except (urllib.error.URLError, OSError) as exc:
             log.warning("serving does not answer: %s", exc)

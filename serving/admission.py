@@ -33,6 +33,8 @@ class Admission:
             raise TooLarge(f"{images} images in one request; at most {self.limit} are taken at once")
         if self.waiting + images > self.limit:
             raise Busy(f"{self.waiting} images are waiting, which is the limit", self.retry_after_s())
+        if not self.waiting:
+            self._done.clear()  # a quiet spell says nothing of how fast images go
         self.waiting += images
         try:
             yield

@@ -20,7 +20,7 @@ from serving.body import Asked, decoded, from_json, options_for
 from serving.engine import Engine, whole
 from serving.protocol import Strict, answer, schema_of
 from serving.reader import Upload
-from serving.upload import FAILURES, length_of, models_of, note, taken_apart, told
+from serving.upload import FAILURES, length_of, models_of, note, received, taken_apart, told
 
 router = APIRouter(tags=["OpenAI-compatible"])
 HOW = "send the image itself as a data URL: data:image/png;base64,..."
@@ -86,7 +86,7 @@ async def complete(request: Request) -> Response:
     """
     models = models_of(request)
     with models.ocr.admission.body(length_of(request)):
-        body = await request.body()
+        body = await received(request)
         chat = await taken_apart(request, body, from_json, ChatBody, body)
     model, _, version = chat.model.partition(":")
     engine = models.of(model)
@@ -111,7 +111,7 @@ def _asked(chat: ChatBody, engine: Engine, version: str, headers: Any) -> Asked:
     if ":" in chat.model:
         said["model_version"] = version
     options = options_for(engine.task, said)
-    return Asked(tuple(_upload(part.image_url.url, chat.group) for part in _images(chat)), options)
+    return Asked(tuple(_upload(part.image_url.url, options.group) for part in _images(chat)), options)
 
 
 def _images(chat: ChatBody) -> list[ImagePart]:

@@ -112,6 +112,9 @@ class Follower:
             self._follow(wanted)
         except FAILURES as exc:
             self._tell("state", f"the desired state cannot be read: {_first_line(exc)}")
+        except Exception as exc:  # whatever it is, what is served goes on being served
+            log.exception("following %s", self.model)
+            self._tell("state", f"what should be served cannot be followed: {_first_line(exc)}")
         if (self.current, self.error) != before or time.monotonic() >= self._beat_at:
             self._beat()
 
@@ -179,7 +182,7 @@ class Follower:
             return None
         try:
             readers[version] = self._loader.load(version)
-        except FAILURES as exc:
+        except Exception as exc:  # ONNX Runtime's errors, of memory above all, share no base of their own
             log.exception("%s version %s cannot be loaded", self.model, version)
             return f"version {version} cannot be loaded: {_first_line(exc)}"
         return None

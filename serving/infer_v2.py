@@ -18,7 +18,7 @@ from serving.body import Asked, decoded, from_json, options_for
 from serving.engine import Engine, whole
 from serving.protocol import answer, schema_of, to_json
 from serving.reader import Upload
-from serving.upload import length_of, models_of, note
+from serving.upload import length_of, models_of, note, received, told
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 INPUTS = [
@@ -116,11 +116,11 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     if "inference-header-content-length" in request.headers:
         raise UnsupportedMedia("binary tensors are not read here: send the tensors as JSON")
     with engine.admission.body(length_of(request)):
-        body = await asyncio.to_thread(from_json, InferBody, await request.body())
+        body = await asyncio.to_thread(from_json, InferBody, await received(request))
         asked = await asyncio.to_thread(_asked, engine.task, body, version)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     predictions = [whole(outcome) for outcome in outcomes]  # a tensor has no room for one image's error
-    return Response(to_json(_answer(body, predictions)), media_type="application/json")
+    return told(_answer(body, predictions), predictions)
 
 
 async def _known(request: Request, model: str, version: str | None) -> Engine:
@@ -138,6 +138,8 @@ def _asked(task: Task, body: InferBody, version: str | None) -> Asked:
     options = options_for(task, {"model_version": version, **said})
     tensor = body.inputs[0]
     encoded = _encoded(tensor) if tensor.datatype == "BYTES" else _pixels(tensor)
+    if not encoded:
+        raise BadInput("inputs.0.data holds no image")
     return Asked(tuple(Upload(data, None, options.group) for data in encoded), options)
 
 
@@ -153,7 +155,7 @@ def _pixels(tensor: Tensor) -> list[bytes]:
     """The pixels as PNG files, so that they are kept and corrected like any other image."""
     try:
         images = np.array(tensor.data, np.float64).reshape(tensor.shape)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, OverflowError) as exc:
         raise BadInput(f"inputs.0.data does not fit its shape {tensor.shape}: {exc}") from exc
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from redpencil.text import label
 from redpencil.types import Block, Page, Prediction, Task
 from serving.reader import Mode
 
@@ -16,7 +17,16 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ImageBody(Strict):
+class Named(Strict):
+    """What names a document or a client: cleaned as people's own words are, so that one name is one group."""
+
+    @field_validator("group", "client_key", mode="after", check_fields=False)
+    @classmethod
+    def _clean(cls, name: str | None, info: ValidationInfo) -> str | None:
+        return name and label(name, str(info.field_name))
+
+
+class ImageBody(Named):
     data: str = Field(description="the image or document, base64")
     media_type: str | None = Field(None, description="such as image/jpeg; the bytes decide")
     group: str | None = Field(
@@ -24,7 +34,7 @@ class ImageBody(Strict):
     )
 
 
-class Options(Strict):
+class Options(Named):
     """What may be said about a request; also as query parameters or form fields."""
 
     model_version: str | None = Field(

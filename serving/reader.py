@@ -16,6 +16,7 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
+from redpencil.formats import is_pdf
 from redpencil.pixels import Pixels, crop_line, open_pages, whole
 from redpencil.reader import LineReader
 from redpencil.reader import Reader as BundleReader
@@ -75,6 +76,7 @@ class Desk:
     def __init__(self, pool: Pool, finder: LineFinder, limits: Limits) -> None:
         self._pool, self._finder, self._limits = pool, finder, limits
         self._documents = asyncio.Semaphore(min(pool.size, 4))
+        self._again = asyncio.Semaphore(1)
         self._searches = asyncio.Semaphore(max(1, pool.size // SEARCH_THREADS))
 
     async def read(
@@ -82,7 +84,7 @@ class Desk:
     ) -> tuple[str, C, Reading]:
         """The image's sha256, what `choose` (given it) said beside the reader, and what was read."""
         lane = self._pool.lane()
-        if mode == "page" or (mode == "auto" and len(upload.data) > LIKELY_PAGE_BYTES):
+        if mode == "page" or is_pdf(upload.data) or (mode == "auto" and len(upload.data) > LIKELY_PAGE_BYTES):
             sha256 = await lane.run(_sha256, upload.data)
             reader, chosen = choose(sha256)
             return sha256, chosen, await self._document(lane, upload, mode, reader)
@@ -91,7 +93,13 @@ class Desk:
 
     async def read_again(self, upload: Upload, first: Reading, reader: Reader) -> Reading:
         """The same regions with another version, for comparison; when nobody else needs the pool."""
-        return await self._pool.lane(spare=True).run(self._reread, upload, first, reader)
+        lane = self._pool.lane(spare=True)
+        async with self._again:
+            started = time.perf_counter()
+            pages = await lane.run(self._open, upload)
+            regions = [[b.polygon for b in first.blocks if b.page == page.index] for page in first.pages]
+            texts = await self._all_texts(lane, pages, regions, reader)
+            return _assemble(pages, regions, texts, started)
 
     def _glance(
         self, upload: Upload, mode: Mode, choose: Callable[[str], tuple[Reader, C]]
@@ -111,11 +119,16 @@ class Desk:
             started = time.perf_counter()
             pages = await lane.run(self._open, upload)
             regions = [await self._regions(lane, page, mode) for page in pages]
-            texts = [
-                await self._texts(lane, page, polygons, reader)
-                for page, polygons in zip(pages, regions, strict=True)
-            ]
+            texts = await self._all_texts(lane, pages, regions, reader)
             return _assemble(pages, regions, texts, started)
+
+    async def _all_texts(
+        self, lane: Lane, pages: Sequence[Pixels], regions: Sequence[Sequence[Polygon]], reader: Reader
+    ) -> list[Sequence[LineText]]:
+        return [
+            await self._texts(lane, page, polygons, reader)
+            for page, polygons in zip(pages, regions, strict=True)
+        ]
 
     async def _regions(self, lane: Lane, page: Pixels, mode: Mode) -> Sequence[Polygon]:
         if await lane.run(self._one_line, page, mode):
@@ -134,16 +147,6 @@ class Desk:
         finally:
             for line in lines:  # of a failed or cancelled request the rest is not worth reading
                 line.cancel()
-
-    def _reread(self, upload: Upload, first: Reading, reader: Reader) -> Reading:
-        started = time.perf_counter()
-        pages = self._open(upload)
-        regions = [[b.polygon for b in first.blocks if b.page == page.index] for page in first.pages]
-        texts = [
-            [_read_one(page, polygon, reader.bundle) for polygon in polygons]
-            for page, polygons in zip(pages, regions, strict=True)
-        ]
-        return _assemble(pages, regions, texts, started)
 
     def _open(self, upload: Upload) -> list[Pixels]:
         return open_pages(upload.data, upload.media_type, self._limits.max_pixels, self._limits.max_pages)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from redpencil import asgi
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 router = APIRouter()
 T = TypeVar("T")
 
+BODY_S = 120  # 32 MiB at 2 Mbit/s
 SMALL_BODY = 32 * 1024  # taken apart in the event loop; what is larger in a thread
 FAILURES: dict[int | str, dict[str, Any]] = {
     code: {"model": ErrorAnswer} for code in (400, 401, 404, 413, 415, 422, 429, 500, 503)
@@ -89,11 +92,20 @@ async def _read(request: Request, engine: Engine) -> Response:
             request.headers.get("content-type", ""),
             request.query_params,
             request.headers.get("x-client-key", ""),
-            await request.body(),
+            await received(request),
         )
         asked = await taken_apart(request, sent[-1], parse, engine.task, *sent)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     return _response(request, outcomes)
+
+
+async def received(request: Request) -> bytes:
+    """The whole body; 408 where it does not come, so that silent clients hold no place for long."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            return await request.body()
+    except TimeoutError as exc:
+        raise HTTPException(408, f"the body did not arrive within {BODY_S} s") from exc
 
 
 def models_of(request: Request) -> Models:

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import tiny_bundle
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from serving_parts import MODEL, Home
 from sqlalchemy import text
 
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged, NotFound
+from redpencil.reader import LineReader
 from redpencil.types import ModelVersion, Variant
 from serving.follow import Follower, Loader, Serving
 
@@ -110,6 +113,21 @@ def test_a_champion_that_cannot_be_loaded_leaves_the_old_one(home: Home) -> None
     home.serve("1")
     following.step()
     assert beat(home)["error"] is None
+
+
+@pytest.mark.parametrize("error", [RuntimeException("CUDA out of memory"), MemoryError("none left")])
+def test_whatever_keeps_a_version_from_loading_leaves_the_old_one(
+    home: Home, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    following = follower(home)
+    home.serve("1")
+    following.step()
+    with monkeypatch.context() as patched:
+        patched.setattr(LineReader, "warm", Mock(side_effect=error))
+        home.serve("2", previous="1")
+        following.step()
+    assert following.current.state.champion == "1"
+    assert f"version 2 cannot be loaded: {error}" in str(beat(home)["error"])
 
 
 def test_a_broken_challenger_gets_no_traffic_and_stops_nothing(home: Home) -> None:

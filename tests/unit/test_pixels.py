@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import zlib
 
@@ -142,7 +143,7 @@ def test_every_page_of_a_tiff_is_read_and_too_many_are_refused() -> None:
     data = encoded(frames[0], "TIFF", save_all=True, append_images=frames[1:])
     assert [p.shape for p in opened(data)] == [(10, 20, 3), (10, 21, 3), (10, 22, 3)]
     assert [int(p[0, 0, 0]) for p in opened(data)] == [0, 1, 2]
-    with pytest.raises(TooLarge, match="3 pages, at most 2"):
+    with pytest.raises(TooLarge, match="more than 2 pages, at most 2"):
         opened(data, max_pages=2)
 
 
@@ -162,6 +163,15 @@ def test_pages_of_a_pdf_are_rendered_at_200_dpi_within_the_cap() -> None:
     assert all(p.shape[0] * p.shape[1] <= 900 for p in small)
     with pytest.raises(TooLarge, match="2 pages, at most 1"):
         opened(data, max_pages=1)
+
+
+@pytest.mark.parametrize("box", ["0 0 700000000 0.01", "0 0 0.001 100000", "0 0 5000000 5"])
+def test_a_pdf_page_that_is_a_thread_is_refused_before_it_is_rendered(box: str) -> None:
+    data = encoded(Image.new("RGB", (100, 50)), "PDF")
+    thread = re.sub(rb"/MediaBox \[[^]]*\]", f"/MediaBox [{box}]".encode(), data)
+    assert thread != data
+    with pytest.raises(BadImage, match="no page to read"):
+        opened(thread)
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PDF"])

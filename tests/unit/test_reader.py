@@ -131,6 +131,25 @@ def test_a_long_page_does_not_hold_up_a_line(reader: Reader) -> None:
     assert finished == ["line"] * 5 + ["page"]
 
 
+def test_a_mirrored_page_does_not_hold_up_a_line(reader: Reader) -> None:
+    pool, page = Pool(1), Upload(png(*["x" * 40] * 25))
+    finished: list[str] = []
+
+    async def race(desk: Desk) -> None:
+        _, _, first = await desk.read(page, "page", lambda _: (reader, None))
+        assert len(first.blocks) > 20
+        mirrored = asyncio.create_task(desk.read_again(page, first, reader))
+        mirrored.add_done_callback(lambda _: finished.append("mirror"))
+        await asyncio.sleep(0.02)
+        await read(desk, reader, png("hi"))
+        finished.append("line")
+        await mirrored
+
+    on_desk(pool, race, pixels=10**8)
+    pool.close()
+    assert finished == ["line", "mirror"]
+
+
 def test_a_request_that_went_away_is_not_read(pool: Pool) -> None:
     done: list[int] = []
     gate = threading.Event()

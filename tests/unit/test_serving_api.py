@@ -4,7 +4,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -269,11 +269,43 @@ def test_how_long_to_wait_follows_from_how_fast_it_goes(monkeypatch: pytest.Monk
     monkeypatch.setattr("serving.admission.time.monotonic", lambda: clock[0])
     admission = Admission(40, 1000)
     assert admission.retry_after_s() == 1.0
-    for _ in range(10):
-        with admission.places(1):
-            clock[0] += 0.5
     with admission.places(30):
+        for _ in range(10):
+            with admission.places(1):
+                clock[0] += 0.5
         assert admission.retry_after_s() == pytest.approx(13.5)
+    clock[0] += 3600
+    with admission.places(30):
+        assert admission.retry_after_s() == 1.0, "the quiet hour tells nothing"
+
+
+def test_a_body_that_does_not_come_holds_no_place_for_long(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.upload.BODY_S", 0.05)
+
+    async def stalled() -> AsyncIterator[bytes]:
+        yield png("hello")[:20]
+        await asyncio.sleep(60)
+
+    async def work(client: Client, engine: Engine) -> None:
+        late = await client.post("/v1/ocr", content=stalled())
+        assert (late.status_code, "did not arrive" in late.json()["error"]["message"]) == (408, True)
+        assert engine.admission.bytes_held == 0
+
+    serving(home, work)
+
+
+def test_one_name_is_one_group_however_it_is_typed(home: Home) -> None:
+    async def work(client: Client, engine: Engine) -> None:
+        for typed, text in (("M\u00fcller", "one"), ("Mu\u0308ller ", "two")):
+            sent = await client.post("/v1/ocr", params={"group": typed}, content=png(text))
+            image = home.store.images.get(sent.json()["image"])
+            assert image.group == "M\u00fcller"
+        broken = await client.post("/v1/ocr", params={"group": "a\u0000b"}, content=png("x"))
+        assert (broken.status_code, "U+0000" in broken.json()["error"]["message"]) == (422, True)
+
+    serving(home, work)
 
 
 def test_a_client_that_goes_away_frees_its_place(home: Home) -> None:
@@ -393,6 +425,21 @@ def test_the_open_inference_protocol_reads_encoded_images_and_pixels(home: Home)
         asked = {"inputs": tensors[:1], "outputs": [{"name": "text"}]}
         body = (await client.post(path, json=asked)).json()
         assert (body["model_version"], [o["name"] for o in body["outputs"]]) == ("2", ["text"])
+
+    serving(home, work)
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        {"datatype": "BYTES", "shape": [0], "data": []},
+        {"datatype": "FP32", "shape": [1, 1, 1], "data": [10**400]},
+    ],
+)
+def test_tensors_without_an_image_are_a_clients_error(home: Home, tensor: dict[str, Any]) -> None:
+    async def work(client: Client, _: Engine) -> None:
+        answer = await client.post("/v2/models/ocr/infer", json={"inputs": [{"name": "image", **tensor}]})
+        assert answer.status_code == 422
 
     serving(home, work)
 
