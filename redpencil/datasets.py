@@ -17,7 +17,8 @@ from redpencil.errors import BadInput
 from redpencil.snapshot import side_of
 from redpencil.types import Split, Task
 
-HELD = ("val", "valid", "validation", "test", "holdout", "restval")
+HELD = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout", "restval")
+LEARNED = ("train", "training")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,18 +85,18 @@ def _whole(folder: Path, samples: list[Sample]) -> list[Sample]:
 
 
 def _jsonl(folder: Path, file: Path) -> Iterator[Sample]:
-    for number, row in enumerate(file.read_text("utf-8").splitlines(), 1):
+    for number, row in enumerate(_rows(file), 1):
         if row.strip():
             yield _sample(_parsed(row, f"{file}, line {number}"), folder, f"{file}, line {number}", "")
 
 
 def _lines(folder: Path, file: Path) -> Iterator[Sample]:
-    rows = file.read_text("utf-8").splitlines()
-    for number, row in enumerate(rows[1:], 2):
-        cells = row.split("\t")
+    for number, row in enumerate(_rows(file)[1:], 2):
+        cells, where = row.split("\t"), f"{file}, line {number}"
         if len(cells) != 3:
-            raise BadInput(f"{file}, line {number}: file, document and text are wanted, with tabs between")
-        yield Sample(folder / cells[0], (_said(cells[2], f"{file}, line {number}"),), "", cells[1])
+            raise BadInput(f"{where}: file, document and text are wanted, with tabs between")
+        _said(cells[2], where)  # a line is kept as it is printed, with all its kinds of space
+        yield Sample(folder / cells[0], (cells[2].strip(),), "", cells[1])
 
 
 def _coco(folder: Path, file: Path) -> Iterator[Sample]:
@@ -138,7 +139,7 @@ def _flickr_csv(folder: Path, file: Path) -> Iterator[Sample]:
 
 
 def _flickr_token(folder: Path, file: Path) -> Iterator[Sample]:
-    for number, row in enumerate(file.read_text("utf-8").splitlines(), 1):
+    for number, row in enumerate(_rows(file), 1):
         name, tab, text = row.partition("\t")
         if not tab:
             raise BadInput(f"{file}, line {number}: no tab between the image and its caption")
@@ -163,11 +164,30 @@ def _sample(item: Any, folder: Path, where: str, split: str) -> Sample:
     if not listed:
         raise BadInput(f"{where}: the image {image} has no caption")
     said = tuple(_said(t, where) for t in listed)
-    return Sample(folder / str(image), said, str(item.get("split", split)), str(item.get("group", "")))
+    return Sample(
+        folder / str(image), said, _part(item.get("split") or split, where), str(item.get("group") or "")
+    )
+
+
+def _part(split: Any, where: str) -> str:
+    """The part of a set by its usual name; a year may stand behind it."""
+    name = str(split).strip().lower().rstrip("0123456789_-")
+    if name and name not in (*HELD, *LEARNED):
+        known = ", ".join((*LEARNED, *HELD))
+        raise BadInput(
+            f"{where}: the split {split!r} is neither to learn from nor to judge by; known are {known}"
+        )
+    return name
+
+
+def _rows(file: Path) -> list[str]:
+    """The lines of a file, which end where its lines end and not at every separator that Unicode knows."""
+    text = file.read_text("utf-8-sig")  # newlines of any system have become \n
+    return text.removesuffix("\n").split("\n")
 
 
 def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:
-    return next((item[n] for n in names if n in item), None)
+    return next((item[n] for n in names if item.get(n) is not None), None)
 
 
 def _said(text: Any, where: str) -> str:

@@ -25,6 +25,10 @@ Bounded harm is what makes small numbers speak; with a bound of 1 a verdict take
 """
 
 
+PATIENT = 8
+"""Units of an arm that wait for the other, or so many times as many as that arm is more frequent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Label:
     """What a correction says of one line: how far off the shown answer was, and the unseen one if any.
@@ -121,8 +125,9 @@ def differences(units: Iterable[Unit]) -> list[float]:
     """CER of A less that of B, -`WORST`..`WORST`, between units of the two arms that came close in time.
 
     A unit is held against as many waiting ones of the other arm as that arm is more frequent, the
-    latest first; each unit is used once. Whom it meets depends on the arms alone, never on errors,
-    so with equal arms every difference is zero in expectation, whatever the weight and its changes.
+    latest first; each unit is used once, and those that have waited for long are dropped, since their
+    documents were others. Whom it meets depends on the arms alone, never on errors, so with equal arms
+    a difference is zero in expectation, whatever the weight and its changes.
     """
     waiting: dict[Arm, list[float]] = {"A": [], "B": []}
     seen: dict[Arm, int] = {"A": 0, "B": 0}
@@ -132,7 +137,8 @@ def differences(units: Iterable[Unit]) -> list[float]:
         seen[unit.arm] += 1
         value = unit.cer(unit.arm)
         if not waiting[other]:
-            waiting[unit.arm].append(value)
+            ratio = max(1, round(seen[unit.arm] / max(1, seen[other])))
+            waiting[unit.arm] = [*waiting[unit.arm], value][-PATIENT * ratio :]
             continue
         take = max(1, round(seen[other] / seen[unit.arm]))
         rivals, waiting[other] = waiting[other][-take:], waiting[other][:-take]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 
 from redpencil.errors import NotFound
 from redpencil.store import schema
@@ -125,7 +125,11 @@ def _is_superseded() -> ColumnElement[bool]:
     """A later live correction speaks of the same place."""
     later = _corrections.alias("later")
     same = [getattr(later.c, name) == getattr(_corrections.c, name) for name in ("image", "page", "polygon")]
-    return select(1).where(*same, later.c.n > _corrections.c.n, is_live(later.c.id)).exists()
+    newer = or_(
+        later.c.created_at > _corrections.c.created_at,
+        and_(later.c.created_at == _corrections.c.created_at, later.c.n > _corrections.c.n),
+    )
+    return select(1).where(*same, newer, is_live(later.c.id)).exists()
 
 
 def _doubt(row: Row[Any]) -> Doubt:

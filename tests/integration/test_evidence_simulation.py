@@ -45,6 +45,17 @@ def test_alike_arms_are_told_apart_at_most_as_often_as_stated(shop):
     assert share([unpaired_alarms(shop.labels(random), ALPHA) for _ in range(trials)]) <= allowed(trials)
 
 
+def test_raising_the_weight_after_a_long_easy_time_does_not_fool_it():
+    """Units that found no partner must not wait for the hard documents of another season."""
+    shop = Shop(
+        documents=1200,
+        weight=lambda document: 0.45 if document < 800 else 0.9,
+        drift=lambda document: 0.6 if document < 800 else 2.5,
+    )
+    random, trials = np.random.default_rng(13), 40
+    assert share([unpaired_alarms(shop.labels(random), ALPHA) for _ in range(trials)]) <= allowed(trials)
+
+
 def test_small_skewed_and_hopeless_documents_do_not_fool_it():
     """Equal means, very unlike shapes: A always errs a little, B hardly ever but then hopelessly."""
     random, trials = np.random.default_rng(12), 400

@@ -44,14 +44,34 @@ def test_coco_gathers_the_captions_of_an_image_and_keeps_the_split(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test"])
+@pytest.mark.parametrize("split", ["train", "val", "test", "Test", "dev", "test2017", "Train"])
 def test_a_split_says_on_which_side_an_image_stands(tmp_path: Path, write: Write, split: str) -> None:
     rows = [{"image": f"{n}.png", "captions": ["x"], "split": split} for n in range(30)]
     write("captions.jsonl", "\n".join(map(json.dumps, rows)))
     for n in range(30):
         write(f"{n}.png")
-    wanted = Split.TRAIN if split == "train" else Split.HOLDOUT
+    wanted = Split.TRAIN if split.lower() == "train" else Split.HOLDOUT
     assert {side_of(s.group_in("set")) for s in read(tmp_path).samples} == {wanted}
+
+
+def test_nulls_name_no_document_and_no_part(tmp_path: Path, write: Write) -> None:
+    rows = [{"image": f"{n}.png", "captions": ["x"], "split": None, "group": None} for n in range(30)]
+    write("captions.jsonl", "\n".join(json.dumps(r) for r in rows))
+    for n in range(30):
+        write(f"{n}.png", "pixels")
+    groups = {s.group_in("set") for s in read(tmp_path).samples}
+    assert len(groups) == 30
+    assert {side_of(g) for g in groups} == {Split.TRAIN, Split.HOLDOUT}
+
+
+def test_separators_within_a_text_end_no_line_and_spaces_of_a_line_stay(tmp_path: Path, write: Write) -> None:
+    write("a.png", "pixels")
+    caption = {"image": "a.png", "caption": "one\u2028two"}
+    write("captions.jsonl", json.dumps(caption, ensure_ascii=False))
+    assert read(tmp_path).samples[0].texts == ("one two",)
+    (tmp_path / "captions.jsonl").unlink()
+    write("lines.tsv", "file\tdocument\ttext\na.png\tdoc\tA\u30001\u00a0234 \n")
+    assert read(tmp_path).samples[0].texts == ("A\u30001\u00a0234",)
 
 
 def test_flickr_comes_as_a_table_or_as_tokens(tmp_path: Path, write: Write) -> None:
@@ -98,6 +118,10 @@ def test_a_limit_takes_the_first_images(tmp_path: Path, write: Write) -> None:
         ({"captions.jsonl": '{"image": "a.png"}'}, "line 1: an image and a caption"),
         ({"captions.jsonl": '{"image": "a.png", "caption": " "}'}, "line 1: the caption is empty"),
         ({"captions.jsonl": '{"image": "a.png", "caption": "x"}'}, "1 of 1 images of .* are missing"),
+        (
+            {"captions.jsonl": '{"image": "a.png", "caption": "x", "split": "fold 3"}'},
+            "line 1: the split 'fold 3'",
+        ),
         ({"captions.jsonl": ""}, "names no image"),
         ({"lines.tsv": "file\tdocument\ttext\nonly two\tcells"}, "line 2: file, document and text"),
         ({"annotations/captions_val.json": '{"images": []}'}, "is not COCO's caption format"),
