@@ -25,7 +25,9 @@ async function route() {
   const fresh = h("div");
   main.replaceChildren(fresh);
   try {
-    leave = (await page.show(fresh, decodeURIComponent(rest.join("/")))) ?? (() => {});
+    const end = (await page.show(fresh, decodeURIComponent(rest.join("/")))) ?? (() => {});
+    if (fresh.isConnected) leave = end;
+    else end();  // somebody went on before it was shown
   } catch (error) {
     fresh.append(h("p", { class: "bad" }, error.message));
   }

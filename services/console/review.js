@@ -44,7 +44,7 @@ export async function show(main, rest) {
   async function fill() {
     const found = await get(`/v1/review/next?n=${BATCH}&blind=${blind.checked}`);
     queue = found.items.filter((item) => !seen.has(name(item)));
-    if (!queue.length && found.waiting > seen.size) {
+    if (!queue.length && found.waiting > seen.size - done) {
       const more = await get(`/v1/review/next?n=100&mode=useful&blind=${blind.checked}`);
       queue = more.items.filter((item) => !seen.has(name(item)));
     }
