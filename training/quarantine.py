@@ -96,7 +96,8 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
         for rank, s in enumerate(found)
     ]
-    return doubts, sight.reach
+    # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
+    return doubts, 1.0 if data.primer(job.hyper, cut) else sight.reach
 
 
 def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:

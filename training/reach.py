@@ -2,8 +2,8 @@
 
 A few lines pull a reader further than they can show: on the way back it reads their own domain as well,
 and others much better (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022). Where
-characters are new the whole way is needed. So readers who learned from one half of the lines go back
-step by step, and read the other half.
+characters are new the whole way is needed, and with a primer it is always gone. So readers who
+learned from one half of the lines go back step by step, and read the other half.
 """
 
 from __future__ import annotations

@@ -57,9 +57,11 @@ def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -
     learn(model, corrected, hyper)
     if not arm.held:
         return 1.0
-    share = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper).reach
+    rendered = data.primer(hyper, corrected)
+    looked = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper)
+    share = 1.0 if rendered else looked.reach
     reach.go(model, dict(parent.named_parameters()), dict(model.named_parameters()), share)
-    model.know(corrected, data.rehearsal(hyper), data.primer(hyper, corrected))
+    model.know(corrected, data.rehearsal(hyper), rendered)
     return share
 
 

@@ -16,6 +16,7 @@ from redpencil.snapshot import side_of
 from redpencil.store import Store
 from redpencil.types import Split, Task
 from training import model_card
+from training.doubt import Sight
 from training.freeze import freeze
 from training.job import Job
 from training.quarantine import quarantine
@@ -91,6 +92,15 @@ def test_the_way_is_measured_by_all_that_is_new_also_where_a_run_before_looked_a
     again = a_run(settings, store)  # nothing was promoted: the same lines are new to it
     assert store.doubts.of_run(again.run.id) == []
     assert again.run.params["reach"] == first.run.params["reach"]
+
+
+@pytest.mark.parametrize(("rendered", "far"), [(0, 0.4), (5, 1.0)])
+def test_with_a_primer_the_whole_way_is_gone(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, rendered: int, far: float
+) -> None:
+    monkeypatch.setattr("training.quarantine.see", lambda build, said, hyper: Sight([], 0.4))
+    monkeypatch.setattr("training.data.primer", lambda hyper, lines: list(lines[:rendered]))
+    assert a_run(settings, store).reach == far
 
 
 def test_a_person_may_say_how_far_a_run_goes(settings: Settings, store: Store) -> None:
