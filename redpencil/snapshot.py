@@ -38,13 +38,7 @@ def take(store: Store, task: Task) -> Snapshot:
 def learned(store: Store, version: ModelVersion | None) -> set[str]:
     """The corrections that a version or its ancestors learned from: the training part of their
     snapshots, as far as their runs did not leave them out."""
-    ids: set[str] = set()
-    while version is not None:
-        if version.snapshot is not None:
-            train = {m.correction for m in store.snapshots.get(version.snapshot).side(Split.TRAIN)}
-            ids |= train - store.doubts.left_out(version.run) if version.run else train
-        version = store.versions.get(version.model, version.parent) if version.parent else None
-    return ids
+    return store.versions.learned_by(version.model, version.version) if version else set()
 
 
 def manifest(snapshot: Snapshot) -> bytes:

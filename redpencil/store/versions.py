@@ -75,6 +75,20 @@ class Versions:
                 for r in connection.execute(select(_versions).join(lines, same).order_by(*_oldest()))
             ]
 
+    def learned_by(self, model: str, version: str) -> set[str]:
+        """The corrections that a version or its ancestors learned from: the inverse of `learned_from`."""
+        mine = and_(_versions.c.model == model, _versions.c.version == version)
+        named = select(_versions.c.model, _versions.c.version, _versions.c.parent)
+        line = named.where(mine).cte("line", recursive=True)
+        parent = and_(_versions.c.model == line.c.model, _versions.c.version == line.c.parent)
+        line = line.union(named.join(line, parent))
+        same = and_(_versions.c.model == line.c.model, _versions.c.version == line.c.version)
+        query = select(_members.c.correction).distinct()
+        query = query.join(_versions, _versions.c.snapshot == _members.c.snapshot).join(line, same)
+        query = query.where(_members.c.split == Split.TRAIN.value, ~left_out(_members.c.correction))
+        with self._db.read() as connection:
+            return set(connection.scalars(query))
+
     def grown_from(self, model: str, version: str) -> builtins.list[ModelVersion]:
         """Those that started from a version, oldest first."""
         children = and_(_versions.c.model == model, _versions.c.parent == version)

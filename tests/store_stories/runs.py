@@ -149,12 +149,12 @@ def test_a_request_that_died_in_flight_is_taken_over_by_one(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = idempotency_module.Idempotency(store.idempotency._db)  # as another process has it
-    other.begin("k", "/", "hash")
+    other.begin("died", "/", "hash")
     monkeypatch.setattr(idempotency_module, "ABANDONED_S", 0.2)
     time.sleep(0.3)
     with pytest.raises(Conflict, match="in flight"):
-        other.begin("k", "/", "hash")  # it is still at work there, and knows it
-    results = at_once(lambda _: store.idempotency.begin("k", "/", "hash"), 4)
+        other.begin("died", "/", "hash")  # it is still at work there, and knows it
+    results = at_once(lambda _: store.idempotency.begin("died", "/", "hash"), 4)
     assert len([r for r in results if r is None]) == 1
 
 

@@ -97,6 +97,9 @@ def test_every_version_that_learned_from_a_correction_is_known(store: Store) -> 
         store.versions.add(v)
     assert store.versions.learned_from(said.id) == [learned, heir]
     assert store.versions.learned_from(later.id) == [heir, fresh]
+    known = {v.version: store.versions.learned_by("ocr", v.version) for v in (learned, heir, fresh)}
+    assert known == {"2": {said.id}, "3": {said.id, later.id}, "4": {later.id}}
+    assert store.versions.learned_by("ocr", "1") == set()
     assert store.versions.of_snapshot(without.id) == [heir, fresh]
     assert store.versions.grown_from("ocr", "2") == [heir]
 
