@@ -55,9 +55,10 @@ def served(state: Answer) -> Iterator[str]:
     behind = [r for r in state["replicas"] if not r["up_to_date"]]
     for replica in behind:
         yield f"replica {replica['replica']} is not there yet: {replica['error'] or 'it is loading'}"
-    yield state["registry"]["why"] + (
-        "" if state["aliases"] == "moved" else "; MLflow's aliases have yet to follow"
-    )
+    if why := state["registry"]["why"]:
+        yield why
+    if state["aliases"] != "moved":
+        yield "MLflow's aliases have yet to follow"
     if refusal := state["last_refusal"]:
         yield f"refused {when(refusal['at'])}: version {refusal['to_version']}, {refusal['why']}"
 

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -75,7 +75,8 @@ class Hyper:
     def check(self) -> None:
         """BadInput where a choice is none of those there are, or a number makes no sense."""
         for name, kind in get_type_hints(type(self)).items():
-            if (chosen := getattr(self, name)) not in (choices := get_args(kind)) and choices:
+            chosen, choices = getattr(self, name), get_args(kind)
+            if get_origin(kind) is Literal and chosen not in choices:
                 raise BadInput(f"training parameter {name} is one of {', '.join(choices)}, not {chosen!r}")
         if not 0 <= self.replay < 1:
             raise BadInput(f"training parameter replay is a share of each batch below 1, not {self.replay}")
