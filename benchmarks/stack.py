@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from redpencil import ports
 from redpencil.settings import Settings
 from services.local import MARK, stack_mark
 
@@ -68,24 +68,13 @@ def running(home: Path, **settings: object) -> Iterator[Stack]:
 
 
 def make(home: Path, **settings: object) -> Stack:
-    serving, services, mlflow = free_ports(3)
-    ports = {"serving_port": serving, "services_port": services, "mlflow_port": mlflow}
-    chosen = Settings.model_validate({"home": home, **ports, **settings})
+    serving, services, mlflow = ports.free(3)
+    doors = {"serving_port": serving, "services_port": services, "mlflow_port": mlflow}
+    chosen = Settings.model_validate({"home": home, **doors, **settings})
     variables = {f"REDPENCIL_{k.upper()}": str(v) for k, v in chosen.model_dump().items()}
     placeholder = subprocess.Popen([sys.executable, "-c", ""], text=True)
     placeholder.wait()
     return Stack(chosen, os.environ | variables, placeholder)
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def kill(process: psutil.Process) -> None:

@@ -6,11 +6,11 @@ import logging
 import os
 import secrets
 import shlex
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from redpencil import ports
 from redpencil.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def environment(settings: Settings) -> dict[str, str]:
 def _proxy(settings: Settings) -> dict[str, str]:
     if not settings.haproxy:
         return {}
-    stats, metrics, fallback = _free_ports(3)
+    stats, metrics, fallback = map(str, ports.free(3))
     try:
         binary = _haproxy(settings.home / "run", (stats, metrics))
     except (ImportError, OSError, subprocess.SubprocessError) as exc:
@@ -70,14 +70,3 @@ def _haproxy(folder: Path, side_doors: Sequence[str]) -> Path:
     )
     script.chmod(0o700)
     return script
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [str(s.getsockname()[1]) for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()

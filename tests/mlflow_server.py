@@ -1,7 +1,6 @@
 """A real MLflow server that tests may stop, kill and start again; `import mlflow_server`."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -9,13 +8,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from redpencil import ports
+
 
 class MlflowServer:
     """A real MLflow server on a free port that can be stopped, killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = ports.free(1)[0]
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -46,9 +47,3 @@ class MlflowServer:
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
         raise TimeoutError((self.folder / "server.log").read_text()[-2000:])
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

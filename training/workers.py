@@ -36,6 +36,8 @@ RAY_ENVIRONMENT = {
     "RAY_worker_register_timeout_seconds": "900",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
 }
+STARTS = 4
+"""How often Ray is started: it waits 30 s for itself, which at idle priority may be too little."""
 WORKER_DEATHS = 2  # how often a run goes on after losing a worker
 
 
@@ -114,7 +116,15 @@ def _start_ray(settings: Settings) -> None:
         return
     cores = max(os.cpu_count() or 1, settings.train_workers)
     small = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
-    ray.init(address="local", num_cpus=cores, **small, **quiet)
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", num_cpus=cores, **small, **quiet)
+            return
+        except Exception as error:
+            if not left or "timed out during startup" not in str(error):
+                raise
+            log.warning("Ray was not up within its 30 s, which is fixed; starting it again", exc_info=error)
+            ray.shutdown()
 
 
 def _trainer(job: Job) -> Any:

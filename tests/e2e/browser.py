@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import socket
 import subprocess
 import tempfile
 import time
@@ -13,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+
+from redpencil import ports
 
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
@@ -32,9 +33,7 @@ class Browser:
 
     def __enter__(self) -> Browser:
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
+        (port,) = ports.free(1)
         self.driver = subprocess.Popen(
             ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -1,6 +1,5 @@
 """A person at the console decides about corrections in doubt; the services stand alone, nothing trains."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ import uvicorn
 from browser import ENTER, Browser
 from service_house import World
 
+from redpencil import ports
 from redpencil.types import Correction, Doubt
 from services.app import assemble
 
@@ -44,9 +44,7 @@ def doubted(world: World) -> list[Correction]:
 
 @pytest.fixture
 def address(world: World) -> Iterator[str]:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    (port,) = ports.free(1)
     server = uvicorn.Server(
         uvicorn.Config(assemble(world.house, watching=False), port=port, log_level="error")
     )

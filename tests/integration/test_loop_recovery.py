@@ -115,7 +115,7 @@ def kill_workers() -> None:
 def test_a_killed_worker_costs_nothing(
     settings: Settings, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REDPENCIL_TINY_PAUSE_S", "0.05")
+    monkeypatch.setenv("REDPENCIL_TINY_PAUSE_S", "0.3")  # so that the killer comes before the end
     made = with_workers(job(settings), 1)
     killer = when(lambda: epochs_kept(made) >= 2, kill_workers)
     ended = workers.train(made)

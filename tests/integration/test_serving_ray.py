@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ import httpx
 import psutil
 import pytest
 from serving_parts import CAPTION, Home, png
+
+from redpencil import ports
 
 START_TIMEOUT_S = 240.0
 ROOT = Path(__file__).parents[2]
@@ -69,15 +70,9 @@ def _home(process: psutil.Process) -> str | None:
         return None
 
 
-def _free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
 @contextmanager
 def serving(folder: Path, **settings: object) -> Iterator[Served]:
-    home = Home(folder, serving_port=_free_port(), poll_s=0.1, **settings)
+    home = Home(folder, serving_port=ports.free(1)[0], poll_s=0.1, **settings)
     home.serve("1", previous="2")
     chosen = {f"REDPENCIL_{k.upper()}": str(v) for k, v in home.settings.model_dump().items()}
     environment = {**os.environ, **chosen}
