@@ -50,6 +50,8 @@ def address(world: World) -> Iterator[str]:
     )
     thread = threading.Thread(target=server.run)
     thread.start()
+    while not server.started:
+        time.sleep(0.01)
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join(20)
