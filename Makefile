@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-# Half of their time these tests wait for processes to start. A file stays together, the longest come first.
+# Half of their time these tests wait for processes to start. A file stays together.
 TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: up test check clean
@@ -15,7 +15,8 @@ up: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit -n auto
-	$(BIN)/python -m pytest tests/e2e tests/integration $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest tests/integration $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(READY)
 	$(BIN)/ruff check .
