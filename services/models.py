@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from redpencil.errors import NotFound, NotReady, RedpencilError, Refused
+from redpencil.store import Store
 from redpencil.types import ServingState, Verdict
 from services import promote
 from services.bodies import Override, Promote, Rollback
@@ -21,6 +22,7 @@ from services.views import of_entry, of_version
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 SETTLE_S = 1.0
+LOAD_S = 20.0
 JUDGE_S = 110.0
 
 
@@ -161,12 +163,19 @@ def _awaited(house: House, model: str, version: str, asked_at: float) -> Verdict
 
 
 def _settled(house: House, model: str) -> dict[str, Any]:
-    """Serving has changed; give the registry a moment to follow, so that both are shown alike."""
+    """Serving has changed; registry and replicas have a while to follow, so that what is said is so."""
     house.reconciler.wake()
-    deadline = time.monotonic() + SETTLE_S
-    while promote.owed(house.store, model) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    for waited, longest_s in ((promote.owed, SETTLE_S), (_loading, LOAD_S)):
+        deadline = time.monotonic() + longest_s
+        while waited(house.store, model) and time.monotonic() < deadline:
+            time.sleep(0.02)
     return serving(model, house)
+
+
+def _loading(store: Store, model: str) -> bool:
+    """Whether a replica has yet to load what should be served, and can."""
+    revision = store.serving.get(model).revision
+    return any(r["revision"] != revision and not r["error"] for r in store.replicas.list(model))
 
 
 def _loadable(house: House, model: str, version: str) -> None:

@@ -1,5 +1,6 @@
 """Runs, versions, experiments, ledger and status over HTTP."""
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -400,6 +401,23 @@ def test_the_console_is_open_and_the_data_is_not(tmp_path: Path) -> None:
     assert keyed.get("/v1/corrections").status_code == 200
     for path in ("/console/__init__.py", "/console/..%2Fapp.py", "/console/none.html"):
         assert client.get(path).status_code == 404
+
+
+def test_a_promotion_is_answered_when_the_replicas_serve_it(world: World, client: Client) -> None:
+    world.serve("1")
+    world.version("2")
+    beat = world.store.replicas.beat
+    beat("replica-1", MODEL, 1, world.store.serving.get(MODEL).revision, "1", None, None, None)
+
+    def load() -> None:
+        time.sleep(0.3)
+        beat("replica-1", MODEL, 1, world.store.serving.get(MODEL).revision, "2", None, "1", None)
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    answer = client.post(f"/v1/models/{MODEL}/promote", json={"version": "2"}).json()
+    loading.join()
+    assert [(r["champion"], r["up_to_date"]) for r in answer["replicas"]] == [("2", True)]
 
 
 def test_without_keys_it_answers_by_its_own_names_alone(world: World, client: Client) -> None:
