@@ -7,9 +7,18 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
+
+
+def _named(model: str) -> str:
+    try:
+        return model or Settings().model
+    except ValidationError as error:
+        raise typer.BadParameter(_wrong_settings(error)) from error
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="print the whole answer as JSON")]
 Who = Annotated[str | None, typer.Option("--who", help="your name for the ledger; default: the login name")]
@@ -20,7 +29,7 @@ Model = Annotated[
         "--model",
         help="registered model; default: the one that reads lines",
         show_default=False,
-        callback=lambda named: named or Settings().model,
+        callback=_named,
     ),
 ]
 USUAL = ""
@@ -38,5 +47,18 @@ def in_words(command: Callable[..., None]) -> Callable[..., None]:
         except RedpencilError as e:
             typer.secho(f"redpencil: {e}", err=True, fg=typer.colors.RED)
             raise typer.Exit(1) from e
+        except ValidationError as e:
+            if e.title != Settings.__name__:
+                raise
+            typer.secho(f"redpencil: {_wrong_settings(e)}", err=True, fg=typer.colors.RED)
+            raise typer.Exit(1) from e
 
     return wrapped
+
+
+def _wrong_settings(error: ValidationError) -> str:
+    """Each setting that cannot be used, by its environment variable, and why."""
+    return "; ".join(
+        f"{'REDPENCIL_' + str(e['loc'][0]).upper() if e['loc'] else 'the settings'}: {e['msg']}"
+        for e in error.errors()
+    )

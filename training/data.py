@@ -89,7 +89,7 @@ def rehearsal(hyper: Hyper) -> list[Line]:
     return [Line(packed[i].image, packed[i].text) for i in sorted(chosen)]
 
 
-def primer(hyper: Hyper, corrected: Sequence[Line]) -> list[Line]:
+def primer(hyper: Hyper, corrected: Sequence[Line | Member]) -> list[Line]:
     """Rendered lines of the scripts that the corrected lines bring, to be learned like these.
 
     They show letters that nobody has corrected yet; real lines take their place one by one.

@@ -97,7 +97,7 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         for rank, s in enumerate(found)
     ]
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    return doubts, 1.0 if data.primer(job.hyper, cut) else sight.reach
+    return doubts, 1.0 if data.primer(job.hyper, [*job.again, *job.new]) else sight.reach
 
 
 def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:

@@ -50,6 +50,15 @@ def test_a_correction_is_a_text_or_an_acceptance_but_not_both(run):
     assert "either the true text or --accept" in run("correct", "pred_x", "text", "--accept").output
 
 
+@pytest.mark.parametrize("words", [("status",), ("lineage", "2")], ids=" ".join)
+def test_a_setting_that_cannot_be_used_is_named(run, monkeypatch, words):
+    monkeypatch.setenv("REDPENCIL_HOST", "::1")
+    refused = run(*words)
+    assert refused.exit_code != 0
+    said = " ".join(refused.output.replace("│", " ").split())
+    assert "REDPENCIL_HOST: Value error, '::1' is no IPv4 address or name" in said
+
+
 def test_the_model_is_the_one_that_is_set(run, monkeypatch):
     monkeypatch.setenv("REDPENCIL_MODEL", "invoices")
     asked = []

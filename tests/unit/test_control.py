@@ -115,8 +115,11 @@ def test_a_failed_run_can_be_resumed(world: World, client: Client) -> None:
     correct(client, world.prediction("x"), "y")
     id = client.post("/v1/training-runs", json={}).json()["id"]
     assert client.post(f"/v1/training-runs/{id}/resume").status_code == 409
+    world.store.runs.claim_next(MODEL)
+    client.post(f"/v1/training-runs/{id}/cancel")
     world.store.runs.update(id, state=RunState.FAILED, error="MLflow was down", attempts=3)
     assert client.post(f"/v1/training-runs/{id}/resume").status_code == 202
+    assert not world.store.runs.cancel_requested(id), "what was asked of the attempt before is over"
     run = world.store.runs.get(id)
     assert (run.state, run.attempts, run.error) == (RunState.QUEUED, 0, None)
 
