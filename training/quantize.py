@@ -1,8 +1,9 @@
 """The INT8 twin of a graph: static QDQ, uint8 activations, int8 weights per output channel.
 
 Only layers that do much of the work become INT8: the light ones would gain nothing, and some of
-them (the neck's first layer in ppocr) cost most of the accuracy. What is still lost is measured on
-lines that took no part in calibration, and groups of layers go back to FP32 until it is little.
+them (the neck's first layer in ppocr) cost most of the accuracy. LSTM layers have INT8 weights and
+take the range of what goes into them as it comes. What is still lost is measured on lines that took
+no part in calibration, and groups of layers go back to FP32 until it is little.
 On a CPU without VNNI instructions INT8 may saturate: let the gate judge on a machine like those
 that serve.
 """
@@ -21,7 +22,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -29,6 +30,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
 
 OPS = ("Conv", "MatMul", "Gemm")
+RECURRENT = "LSTM"
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
 PARTS = 4
@@ -53,12 +55,19 @@ class Twin:
         quant_pre_process(source, self._prepared, skip_symbolic_shape=True)
         self._exact = onnx.load(self._prepared)
         probe = Probe(onnx.load(self._prepared))
-        self.layers = worthwhile(probe.layers(calibration[0]))
+        self._products = worthwhile(probe.layers(calibration[0]))
+        self._recurrent = [n.name for n in self._exact.graph.node if n.op_type == RECURRENT]
+        self.layers = [*self._products, *self._recurrent]
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
 
     def write(self, target: Path, layers: Sequence[str]) -> None:
         """Write the graph with these of its layers in INT8."""
-        onnx.save(restored(self._all, self._exact, set(layers)), target)
+        model = restored(self._all, self._exact, set(layers))
+        if recurrent := [name for name in self._recurrent if name in layers]:
+            kinds = {"op_types_to_quantize": [RECURRENT], "nodes_to_quantize": recurrent}
+            quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8, **kinds)
+        else:
+            onnx.save(model, target)
 
     @cached_property
     def _all(self) -> onnx.ModelProto:
@@ -68,7 +77,7 @@ class Twin:
             self._prepared,
             target,
             op_types_to_quantize=list(OPS),
-            nodes_to_quantize=list(self.layers),
+            nodes_to_quantize=self._products,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,

@@ -129,6 +129,18 @@ def test_an_lstm_reads_any_width_in_any_batch(tmp_path: Path, lines: list[Packed
         assert np.allclose(probabilities, wanted[1].numpy(), atol=1e-3)
 
 
+def test_an_lstm_is_served_in_int8_and_answers_nearly_the_same(
+    tmp_path: Path, lines: list[PackedLine]
+) -> None:
+    manifest = export.to_bundle(recurrent(), tmp_path, lines[:40], {})
+    kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
+    assert (kinds.count("DynamicQuantizeLSTM"), kinds.count("LSTM")) == (2, 0)
+    assert manifest.graphs[Precision.INT8].bytes < 0.35 * manifest.graphs[Precision.FP32].bytes
+    readers = [LineReader(tmp_path, precision) for precision in Precision]
+    exact, small = (reader.infer(reader.tensor(lines[0].image)[None])[1] for reader in readers)
+    assert 0 < np.abs(exact - small).max() < 0.02
+
+
 def test_batch_norms_keep_their_names_so_that_weights_can_be_read_back(
     tmp_path: Path, lines: list[PackedLine]
 ) -> None:

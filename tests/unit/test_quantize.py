@@ -119,11 +119,7 @@ EVERY = ["wide", "middle", "last", "product"]
 CHOICES = [list(c) for n in range(1, len(EVERY) + 1) for c in itertools.combinations(EVERY, n)]
 
 
-@pytest.mark.parametrize(
-    "layers",
-    [list(c) for n in range(1, len(EVERY) + 1) for c in itertools.combinations(EVERY, n)],
-    ids="-".join,
-)
+@pytest.mark.parametrize("layers", CHOICES, ids="-".join)
 def test_some_layers_in_int8_answer_as_if_they_alone_had_been_quantised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: list[str]
 ) -> None:
