@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from redpencil.blobs import Blobs
 
 FEWEST_GROUPS, FEWEST_LINES = 5, 60  # below, every line is needed for learning
+EASTERN = "\u2e80"  # Chinese, Japanese and Korean begin here
 BRINGS = 0.1  # share of the corrected lines that must be in a script for its primer to be opened
 WIDTH_JITTER = 0.15  # of the logarithm of width over height
 
@@ -85,6 +86,8 @@ def lines(members: Sequence[Member], blobs: Blobs, max_pixels: int, max_pages: i
 def rehearsal(hyper: Hyper) -> list[Line]:
     """Lines of the base domain to go over again; which ones is drawn by the seed."""
     packed = linepack.load("rehearsal")
+    if hyper.rehearsed == "latin":
+        packed = [line for line in packed if max(line.text) < EASTERN]
     chosen = np.random.default_rng(hyper.seed).permutation(len(packed))[: hyper.rehearsal]
     return [Line(packed[i].image, packed[i].text) for i in sorted(chosen)]
 
@@ -199,6 +202,12 @@ class Batches:
 
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch, of nearly equal width each, in random order."""
+        for met in self.draws(number):
+            rehearsed = torch.tensor([stock is self.old for stock, _, _ in met])
+            yield batched([(s.features(i, t), s.classes[i]) for s, i, t in met], rehearsed)
+
+    def draws(self, number: int) -> Iterator[list[tuple[Stock, int, int]]]:
+        """The same as (stock, index, turn) of every line."""
         count = self.hyper.report_every * self.hyper.accumulate
         old = round(count * self.hyper.batch * self.hyper.replay) if self.old.lines else 0
         again = round((count * self.hyper.batch - old) * self.again)
@@ -210,9 +219,7 @@ class Batches:
         widths = [s.lines[i].image.shape[1] / s.lines[i].image.shape[0] for s, i, _ in drawn]
         order = np.argsort(np.log(widths) + rng.normal(0, WIDTH_JITTER, len(drawn)))
         for chosen in rng.permutation(order.reshape(count, self.hyper.batch)):
-            met = [drawn[c] for c in chosen]
-            rehearsed = torch.tensor([stock is self.old for stock, _, _ in met])
-            yield batched([(s.features(i, t), s.classes[i]) for s, i, t in met], rehearsed)
+            yield [drawn[c] for c in chosen]
 
 
 def batched(items: Sequence[tuple[Tensor, Tensor]], rehearsed: Tensor | None = None) -> Batch:

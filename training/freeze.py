@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
+from itertools import islice
+
 from redpencil import snapshot
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
+from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Run, Snapshot, Split, Task
+from redpencil.types import Member, Run, Snapshot, Split, Task
 from training import recipe
 from training.job import NOT_HYPER, Job
+
+SURE = 0.9
+"""Confidence with which a line was read that is learned from as it was read, at least."""
 
 
 def freeze(store: Store, run: Run, settings: Settings) -> Job:
@@ -24,7 +31,13 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     parent = run.params["parent"]
     version = store.versions.get(run.model, parent) if parent else None
     known, bundle = snapshot.learned(store, version), version.bundle if version else None
-    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
+    taken = store.snapshots.get(run.snapshot)
+    if hyper.unlabelled and taken.task is not Task.OCR:
+        raise BadInput(
+            "training parameter unlabelled is for readers of lines; captions learn from corrections"
+        )
+    read = unlabelled(store, run, taken, hyper.unlabelled)
+    return Job(run, hyper, taken, bundle, settings, frozenset(known), read=read)
 
 
 def _check_reach(share: object) -> None:
@@ -36,6 +49,24 @@ def _check_reach(share: object) -> None:
         raise BadInput(
             f"training parameter reach is a share of the way from the parent, 0 to 1, not {share!r}"
         )
+
+
+def unlabelled(store: Store, run: Run, taken: Snapshot, most: int) -> tuple[Member, ...]:
+    """Lines of train images that nobody corrected, as they had been read when the run was asked for.
+
+    The newest first, those read surely enough; the same for the run's life.
+    """
+    corrected = {m.image for m in taken.members}
+    return tuple(islice(_sure(store, run, corrected), most)) if most else ()
+
+
+def _sure(store: Store, run: Run, corrected: Container[str]) -> Iterator[Member]:
+    for p, group in store.predictions.latest(run.model, run.created_at):
+        if p.image in corrected or side_of(group) is not Split.TRAIN:
+            continue
+        for b in p.blocks:
+            if b.text and b.confidence >= SURE:
+                yield Member(f"{p.id}/{b.id}", p.image, group, b.page, b.polygon, b.text, Split.TRAIN)
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -57,7 +57,8 @@ class Job:
     """All that decides how a run goes; the same job gives the same model. `parent` is a bundle's id.
 
     `known` are corrections that the parent has learned from; `left_out` are such that the run
-    doubts and does not learn from (training/quarantine.py).
+    doubts and does not learn from (training/quarantine.py). `read` are lines that nobody corrected,
+    with what was read there; their `correction` names the prediction and its block.
     """
 
     run: Run
@@ -67,6 +68,7 @@ class Job:
     settings: Settings
     known: frozenset[str] = frozenset()
     left_out: frozenset[str] = frozenset()
+    read: tuple[Member, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -97,9 +99,10 @@ class Job:
 
     def lines(self, blobs: Blobs) -> Lines:
         """What is new, some of the rest, and the rehearsal; the holdout is never opened here."""
-        chosen = [*self.again, *self.new]
-        cut = data.lines(chosen, blobs, self.settings.max_pixels, self.settings.max_pages)
+        most = self.settings.max_pixels, self.settings.max_pages
+        cut = data.lines([*self.again, *self.new], blobs, *most)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
+        rehearsed += [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
@@ -12,7 +12,7 @@ from redpencil.asking import choose
 from redpencil.errors import NotFound
 from redpencil.store import schema, waiting
 from redpencil.store.database import Database
-from redpencil.store.images import keep
+from redpencil.store.images import found, keep
 from redpencil.store.paging import chunks
 from redpencil.types import Block, Image, Page, Prediction, Task, Variant
 
@@ -21,6 +21,7 @@ CANDIDATES = 400
 """From so many waiting blocks the useful ones are chosen."""
 REMEMBERED = 300
 """So many corrections count as what has been asked already."""
+PAGE = 200
 
 
 class Predictions:
@@ -45,10 +46,10 @@ class Predictions:
 
     def get(self, id: str) -> Prediction:
         with self._db.read() as connection:
-            found = _load(connection, [id])
-        if not found:
+            loaded = _load(connection, [id])
+        if not loaded:
             raise NotFound(f"There is no prediction {id}.")
-        return found[0]
+        return loaded[0]
 
     def list(
         self, model: str | None = None, version: str | None = None, after: str | None = None, limit: int = 50
@@ -106,6 +107,22 @@ class Predictions:
             chosen = choose(waits, limit, waiting.asked(connection, model, REMEMBERED))
             predictions = {p.id: p for p in _load(connection, [c.place[0] for c in chosen])}
         return [_with_block(predictions[id], region) for id, region in (c.place for c in chosen)]
+
+    def latest(self, model: str, before: float) -> Iterator[tuple[Prediction, str]]:
+        """Every image as it was read last before a moment, with its group; the newest first.
+
+        Mirrored answers do not count.
+        """
+        seen: set[str] = set()
+        last: str | None = None
+        while page := self.list(model, after=last, limit=PAGE):
+            last = page[-1].id
+            with self._db.read() as connection:
+                images = found(connection, (p.image for p in page))
+            for p in page:
+                if p.mirror_of is None and p.created_at < before and p.image not in seen:
+                    seen.add(p.image)
+                    yield p, images[p.image].group
 
     def uncorrected_count(self, model: str) -> int:
         """How many blocks `uncorrected` chooses from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 
 import pytest
@@ -14,7 +15,7 @@ from store_parts import (
 )
 
 from redpencil.errors import NotFound
-from redpencil.store import Store
+from redpencil.store import Store, predictions
 from redpencil.types import (
     Variant,
 )
@@ -33,6 +34,19 @@ def test_a_prediction_comes_back_as_it_was_given(store: Store) -> None:
 def test_an_answer_without_any_block_is_kept_too(store: Store) -> None:
     _, answer = stored(store, blocks=())
     assert store.predictions.get(answer.id) == answer
+
+
+def test_every_image_as_it_was_read_last(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "PAGE", 2)
+    a, b, c = image("a", "one"), image("b", "two"), image("c", "three")
+    first, second, third, again = (prediction(of) for of in (a, b, c, a))
+    shadow = prediction(b, mirror_of=second.id)
+    late = prediction(c, created_at=time.time() + 60)
+    other = prediction(b, model="caption")
+    answered = [(a, first), (b, second), (c, third), (a, again), (b, shadow), (c, late), (b, other)]
+    store.predictions.add_many(answered)
+    found = list(store.predictions.latest("ocr", time.time() + 1))
+    assert found == [(again, "one"), (third, "three"), (second, "two")]
 
 
 def test_an_unknown_prediction_or_image_is_not_found(store: Store) -> None:
