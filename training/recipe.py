@@ -184,8 +184,13 @@ class Exported(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits, _ = self.model(self.model.features(image))
-        return logits.argmax(-1), logits.float().softmax(-1).amax(-1)
+        return likeliest(self.model(self.model.features(image))[0])
+
+
+def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The best class of each step and its probability; among thousands TopK is quicker than ArgMax."""
+    best = logits.float().softmax(-1).topk(1)
+    return best.indices[..., 0], best.values[..., 0]
 
 
 @dataclass(frozen=True, slots=True)

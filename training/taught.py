@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from training.recipe import likeliest
 from training.svtr import WIDTH, Dense, Neck
 from training.weights import Floats
 
@@ -71,7 +72,8 @@ class Joined(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         read, like = self.model.read(self.taught, self.model.features(image))
         logits = read @ self.weight + self.bias[like[:, 0].long()]
-        return self.names[logits.argmax(-1)], logits.float().softmax(-1).amax(-1)
+        best, sure = likeliest(logits)
+        return self.names[best], sure
 
 
 def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:
