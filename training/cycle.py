@@ -183,6 +183,8 @@ class Cycle:
         told = f"{job.run.recipe} trained by {self.id} on {len(job.new)} corrections"
         if job.again:
             told += f" and again on {len(job.again)} that its parent knew"
+        if job.read:
+            told += f", and on {len(job.read)} lines that nobody corrected, as they were read"
         if job.left_out:
             told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)

@@ -82,6 +82,8 @@ class Hyper:
                 raise BadInput(f"training parameter {name} is one of {', '.join(choices)}, not {chosen!r}")
         if not 0 <= self.replay < 1:
             raise BadInput(f"training parameter replay is a share of each batch below 1, not {self.replay}")
+        if self.unlabelled and not self.replay:
+            raise BadInput("training parameter unlabelled needs replay above 0: such lines are rehearsed")
         if min(self.batch, self.accumulate) < 1:
             raise BadInput("training parameters batch and accumulate are at least 1")
 

@@ -108,7 +108,7 @@ def test_lines_that_nobody_corrected_are_rehearsed_as_they_were_read(
     read_surely(store, settings, 20)
     assert a_job(settings, store).read == ()
     store.runs.update(store.runs.list()[0].id, state=RunState.FAILED)
-    job = a_job(settings, store, unlabelled=100, replay=0)
+    job = a_job(settings, store, unlabelled=100, replay=0.5, rehearsal=0)
     read_surely(store, settings, 30)  # too late for this run
     assert freeze(store, store.runs.get(job.run.id), settings).read == job.read
     groups = [m.group for m in job.read]
@@ -123,7 +123,7 @@ def test_lines_that_nobody_corrected_are_rehearsed_as_they_were_read(
 def test_captions_do_not_learn_from_what_nobody_corrected(settings: Settings, store: Store) -> None:
     taken = Snapshot("0" * 64, Task.CAPTION, ())
     store.snapshots.put(taken)
-    run = tiny_house.queue(settings, unlabelled=10)
-    store.runs.update(run, snapshot=taken.id, params={"unlabelled": 10, "parent": None})
+    run = tiny_house.queue(settings)
+    store.runs.update(run, snapshot=taken.id, params={"unlabelled": 10, "replay": 0.5, "parent": None})
     with pytest.raises(BadInput, match="readers of lines"):
         freeze(store, store.runs.get(run), settings)
