@@ -1,12 +1,23 @@
-"""Ports for what is about to listen."""
+"""Ports of this machine: free ones for what is about to listen, and no proxy on the way to them."""
 
 from __future__ import annotations
 
+import os
 import random
 import socket
 
 BELOW_EPHEMERAL = (15_000, 32_000)
 """Linux hands out ports from 32,768 on by itself, Ray many of them, also before ours is listened on."""
+
+
+HERE = ("127.0.0.1", "localhost")
+
+
+def direct() -> None:
+    """From now on this process, and all that it starts, reaches this machine without any proxy."""
+    for name in ("no_proxy", "NO_PROXY"):
+        known = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join([*known, *(host for host in HERE if host not in known)])
 
 
 def free(count: int) -> list[int]:

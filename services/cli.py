@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from redpencil import ports
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
@@ -25,6 +26,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.callback()(ports.direct)
 
 # commands in files of their own
 app.add_typer(cli_experiment.experiment, name="experiment")

@@ -1,6 +1,9 @@
 """The command line explains itself, and says in a sentence what it cannot do."""
 
 import json
+import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from typer.testing import CliRunner
@@ -19,6 +22,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path):
     """A command with settings that nothing listens to."""
     monkeypatch.setenv("REDPENCIL_HOME", str(tmp_path))
     monkeypatch.setenv("REDPENCIL_SERVICES_URL", "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):  # commands add to it
+        monkeypatch.setenv(name, "example.org")
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
@@ -37,6 +42,27 @@ def test_without_a_running_stack_it_says_how_to_start_one(run):
     refused = run("status")
     assert refused.exit_code == 1
     assert "start everything with `redpencil up`" in refused.output
+
+
+def test_a_proxy_in_the_environment_is_not_asked_for_this_machine(run, monkeypatch):
+    class Versions(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b'{"verdict": {"outcome": "passed"}}')
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Versions) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("REDPENCIL_SERVICES_URL", f"http://127.0.0.1:{server.server_port}")
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, "http://127.0.0.1:9")
+        shown = run("gate", "2", "--json")
+        server.shutdown()
+    assert (shown.exit_code, json.loads(shown.output)) == (0, {"outcome": "passed"})
+    assert os.environ["NO_PROXY"] == "example.org,127.0.0.1,localhost"
 
 
 def test_an_override_needs_a_reason(run):
