@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import base64
 import shutil
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import httpx
@@ -25,6 +27,7 @@ from redpencil.types import LedgerEntry, ModelVersion, Polygon, ServingState
 from serving import api
 from serving.models import Models
 
+Client = httpx.AsyncClient
 MODEL = "ocr"
 CAPTION = "caption"
 LINE_PX = tiny_bundle.paint("a").shape[0]
@@ -123,8 +126,33 @@ def serving(home: Home, work: Callable[[httpx.AsyncClient, Models], Awaitable[No
     asyncio.run(run())
 
 
+def with_captions(home: Home, work: Callable[..., Any]) -> None:
+    """The caption model is loaded after OCR, beside the first requests; wait for it, then work."""
+
+    async def waited(client: Client, models: Models) -> None:
+        await until(lambda: models.captions.why_not_ready() is None)
+        await work(client, models)
+
+    serving(home, waited)
+
+
 def metric(text: str, name: str, **labels: str) -> float:
     """The value of the one line of /metrics with these labels."""
     wanted = [f'{k}="{v}"' for k, v in labels.items()]
     lines = [x for x in text.splitlines() if x.startswith(name) and all(w in x for w in wanted)]
     return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
+
+
+def b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def data_url(data: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{b64(data)}"
+
+
+def chat(model: str, *images: bytes, **more: Any) -> dict[str, Any]:
+    """What OpenAI's clients send to ask about images."""
+    parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
+    said = {"role": "user", "content": [{"type": "text", "text": "What does it say?"}, *parts]}
+    return {"model": model, "messages": [{"role": "system", "content": "You are kind."}, said], **more}
