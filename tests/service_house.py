@@ -29,10 +29,12 @@ from redpencil.types import (
     Variant,
     Verdict,
 )
+from services import promote
 from services.app import assemble, furnish
 from services.house import House
 
 MODEL = "ocr"
+CAPTION = "caption"
 APPS: dict[tuple[str, int], FastAPI | None] = {}
 
 
@@ -148,3 +150,36 @@ class World:
 def error(answer: httpx.Response) -> str:
     """The words of an error answer."""
     return str(answer.json()["error"]["message"])
+
+
+def correct(client: Client, prediction: Any, text: str, **fields: Any) -> None:
+    """Say over HTTP what the prediction should have read."""
+    body = {"prediction_id": prediction.id, "text": text} | fields
+    assert client.post("/v1/corrections", json=body).status_code == 201
+
+
+def caption(world: World, text: str, **fields: Any) -> Prediction:
+    """An answer to POST /v1/captions: one block, the whole image."""
+    return world.prediction(text, task=Task.CAPTION, model=CAPTION, **fields)
+
+
+def point(world: World, version: str) -> None:
+    """A person moves the alias in MLflow."""
+    world.registry.aliases[MODEL, "champion"] = version
+
+
+def champion(world: World) -> str | None:
+    return world.store.serving.get(MODEL).champion
+
+
+def alias(world: World) -> str | None:
+    return world.registry.aliases.get((MODEL, "champion"))
+
+
+def actions(world: World) -> list[str]:
+    """What the ledger says was done, the oldest first."""
+    return [e.action for e in promote.entries(world.store, MODEL)][::-1]
+
+
+def last(world: World, action: str) -> Any:
+    return next(e for e in promote.entries(world.store, MODEL) if e.action == action)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from service_house import MODEL, World
+from service_house import MODEL, World, actions
 
 from redpencil.errors import Conflict, NotFound, NotReady, Refused
 from redpencil.registry import Registry
@@ -18,10 +18,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.store.close()
-
-
-def actions(world: World) -> list[str]:
-    return [e.action for e in promote.entries(world.store, MODEL)][::-1]
 
 
 def settle(world: World) -> None:

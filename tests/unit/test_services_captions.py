@@ -1,6 +1,5 @@
-"""The second model beside the first: captions through the same services, and neither in the other's way."""
+"""Captions through the services: runs, versions and experiments of both models, side by side."""
 
-import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,18 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
-from service_house import MODEL, Client, World, error
+from service_house import CAPTION, MODEL, Client, World, caption, error
 from starlette.responses import JSONResponse
 from test_scheduler import Watched
-from typer.testing import CliRunner
 
 from redpencil.settings import Settings
-from redpencil.snapshot import take
-from redpencil.types import Outcome, Prediction, RunState, Task, Variant
-from services import cli, models, promote, runs
+from redpencil.types import Outcome, RunState, Variant
+from services import models, promote, runs
 from services.schedule import Schedule, queue
-
-CAPTION = "caption"
 
 
 @pytest.fixture
@@ -37,110 +32,8 @@ def client(world: World) -> Client:
     return world.client()
 
 
-def caption(world: World, text: str, **fields: Any) -> Prediction:
-    """An answer to POST /v1/captions: one block, the whole image."""
-    return world.prediction(text, task=Task.CAPTION, model=CAPTION, **fields)
-
-
 def correct(client: Client, **body: Any) -> httpx.Response:
     return client.post("/v1/corrections", json=body)
-
-
-# --- corrections --------------------------------------------------------------------------------
-
-
-def test_a_caption_is_corrected_like_a_line(world: World, client: Client) -> None:
-    made = caption(world, "a dog")
-    kept = correct(client, prediction_id=made.id, text="two dogs on a lawn").json()
-    assert (kept["task"], kept["region"], kept["predicted"], kept["model"]) == (
-        "caption",
-        "p0-b0",
-        "a dog",
-        CAPTION,
-    )
-    accepted = correct(client, prediction_id=made.id, kind="accept").json()
-    assert accepted["text"] == "a dog"
-    assert client.get("/v1/corrections", params={"task": "ocr"}).json()["items"] == []
-
-
-def test_an_image_is_captioned_without_a_prediction(world: World, client: Client) -> None:
-    image = world.image("hello")
-    kept = correct(client, image=image.sha256, task="caption", text="a greeting").json()
-    height, width = world.house.pictures.page(image.sha256, 0).shape[:2]
-    assert (kept["task"], kept["bbox"]) == ("caption", [0, 0, width, height])
-    line = correct(client, image=image.sha256, text="hello").json()
-    assert line["task"] == "ocr"
-    assert [c.text for c in world.store.corrections.live(Task.CAPTION)] == ["a greeting"]
-    assert [c.text for c in world.store.corrections.live(Task.OCR)] == ["hello"]
-
-
-def test_a_caption_by_prediction_and_one_by_image_are_of_the_same_place(world: World, client: Client) -> None:
-    made = caption(world, "a dog")
-    correct(client, prediction_id=made.id, text="two dogs")
-    correct(client, image=made.image, task="caption", text="three dogs")
-    assert [c.text for c in world.store.corrections.live(Task.CAPTION)] == ["three dogs"]
-
-
-@pytest.mark.parametrize(
-    ("body", "words"),
-    [
-        ({"text": "  "}, "caption is empty"),
-        ({"text": "a dog", "task": "ocr"}, "about the task caption, not ocr"),
-        ({"text": "a dog", "bbox": [0, 0, 9, 9]}, "about the whole image"),
-        ({"text": "x" * 2001}, "2,000"),
-        ({"text": "a dog", "task": "poem"}, "task"),
-    ],
-)
-def test_what_is_no_caption_is_refused(world: World, client: Client, body: Any, words: str) -> None:
-    made = caption(world, "a cat")
-    answer = correct(client, prediction_id=made.id, **body)
-    assert answer.status_code == 422
-    assert words in error(answer)
-    place = body | {"image": made.image, "task": body.get("task", "caption")}
-    if place["task"] != "ocr":
-        assert words in error(correct(client, **place))
-    assert world.store.corrections.list() == []
-
-
-def test_an_empty_caption_cannot_be_accepted(world: World, client: Client) -> None:
-    assert "empty" in error(correct(client, prediction_id=caption(world, "").id, kind="accept"))
-
-
-def test_an_import_keeps_every_reference_of_an_image(world: World, client: Client) -> None:
-    image = world.image("hello")
-    said = ["a dog", "a brown dog", "one dog outside"]
-    lines = [{"image": image.sha256, "task": "caption", "text": text} for text in said]
-    lines.append({"image": image.sha256, "text": "hello"})
-    body = "\n".join(map(json.dumps, lines))
-    report = client.post("/v1/corrections/import?atomic=true", content=body).json()
-    assert report["accepted"] == 4
-    by = {c.author: c.text for c, _ in world.store.corrections.list(task=Task.CAPTION)}
-    assert by == {f"reference {n}": text for n, text in enumerate(said, 1)}
-    assert world.store.corrections.list(task=Task.OCR)[0][0].author == "ada"
-    client.post("/v1/corrections/import", content=body)  # the same again replaces, it does not add
-    assert sorted(m.text for m in take(world.store, Task.CAPTION).members) == sorted(said)
-
-
-def test_exported_captions_come_back_in_as_they_were(world: World, client: Client) -> None:
-    made, image = caption(world, "a dog"), world.image("hello")
-    correct(client, prediction_id=made.id, text="two dogs")
-    for author in ("bo", "eve"):
-        correct(client, image=image.sha256, task="caption", text=f"seen by {author}", author=author)
-    correct(client, image=image.sha256, text="hello")
-    exported = client.get("/v1/corrections/export", params={"task": "caption"}).text
-    assert [json.loads(line)["task"] for line in exported.splitlines()] == ["caption"] * 3
-    again = client.post("/v1/corrections/import", content=exported).json()
-    assert (again["accepted"], again["duplicates"], again["refused"]) == (0, 3, [])
-
-    other = World(world.settings.home / "other")
-    for shown in (world.store.images.get(made.image), image):
-        assert shown is not None
-        other.house.blobs.put(world.house.blobs.get(shown.sha256))
-        other.store.images.add_many([shown])
-    other.store.predictions.add_many([(world.store.images.get(made.image), made)])  # type: ignore[list-item]
-    assert other.client().post("/v1/corrections/import", content=exported).json()["accepted"] == 3
-    back = other.client().get("/v1/corrections/export").text
-    assert sorted(back.splitlines()) == sorted(exported.splitlines())
 
 
 # --- runs ---------------------------------------------------------------------------------------
@@ -282,65 +175,3 @@ def test_captions_are_passed_on_to_serving(world: World) -> None:
 
     client.app.state.serving = httpx.AsyncClient(transport=httpx.ASGITransport(answer))
     assert client.post("/v1/captions", content=b"pixels").json() == {"path": "/v1/captions"}
-
-
-# --- the command line ---------------------------------------------------------------------------
-
-
-class Told:
-    """What the command line asked, and what it is answered."""
-
-    def __init__(self, answer: Any) -> None:
-        self.answer, self.calls = answer, []  # type: ignore[var-annotated]
-
-    def __call__(self, _client: Any, method: str, url: str, **arguments: Any) -> Any:
-        self.calls.append((method, httpx.URL(url).path, arguments))
-        return self.answer
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def invoke(answer: Any, *words: str) -> tuple[Told, str]:
-        told = Told(answer)
-        monkeypatch.setattr("services.client.Client._call", lambda c, m, u, **a: told(c, m, u, **a))
-        done = CliRunner().invoke(cli.app, list(words))
-        assert done.exit_code == 0, done.output
-        return told, done.output
-
-    return invoke
-
-
-def test_an_image_is_captioned_from_the_command_line(run: Any, tmp_path: Path) -> None:
-    (tmp_path / "dog.png").write_bytes(b"pixels")
-    block = {"id": "p0-b0", "confidence": 0.9, "text": "two dogs"}
-    answer = {"prediction_id": "pred_1", "model_version": "3", "variant": "explicit"}
-    answer |= {"pages": [{"blocks": [block]}]}
-    words = ("predict", "--task", "caption", "--version", "3", str(tmp_path / "dog.png"))
-    told, output = run(answer, *words)
-    (call,) = told.calls
-    assert (call[1], call[2]["params"]) == ("/v1/captions", {"model_version": "3"})
-    assert "two dogs" in output
-
-
-def test_hyper_parameters_are_set_by_name(run: Any) -> None:
-    words = ("retrain", "--model", "caption", "--recipe", "catr", "--set", "lr=1e-4", "--no-wait")
-    queued = {"state": "queued", "id": "run_1", "recipe": "catr", "phase": None, "version": None, "links": {}}
-    told, said = run(queued, *words)
-    assert said == "run_1 (catr): queued\n"
-    body = told.calls[0][2]["json"]
-    assert body == {"model": "caption", "recipe": "catr", "params": {"lr": "1e-4"}}
-
-
-def test_a_bare_number_is_a_version_of_the_model(run: Any) -> None:
-    assert run({}, "lineage", "2", "--model", "caption")[0].calls[0][1] == "/v1/lineage/caption/2"
-    assert run({}, "lineage", "caption/2")[0].calls[0][1] == "/v1/lineage/caption/2"
-    assert run({}, "lineage", "pred_1")[0].calls[0][1] == "/v1/lineage/pred_1"
-
-
-def test_status_tells_of_an_unused_model_in_one_line(world: World, run: Any) -> None:
-    world.serve("1")
-    _, output = run(world.client().get("/v1/status").json(), "status")
-    about = [line for line in output.splitlines() if "caption" in line]
-    assert len(about) == 1
-    assert "no version yet" in about[0]
-    assert "ocr: version 1 is served" in output

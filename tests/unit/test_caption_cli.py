@@ -1,0 +1,79 @@
+"""What the command line asks of the caption model, and what it tells of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_house import World
+from typer.testing import CliRunner
+
+from services import cli
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
+    yield world
+    world.house.judge.stop()
+    world.store.close()
+
+
+class Told:
+    """What the command line asked, and what it is answered."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer, self.calls = answer, []  # type: ignore[var-annotated]
+
+    def __call__(self, _client: Any, method: str, url: str, **arguments: Any) -> Any:
+        self.calls.append((method, httpx.URL(url).path, arguments))
+        return self.answer
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def invoke(answer: Any, *words: str) -> tuple[Told, str]:
+        told = Told(answer)
+        monkeypatch.setattr("services.client.Client._call", lambda c, m, u, **a: told(c, m, u, **a))
+        done = CliRunner().invoke(cli.app, list(words))
+        assert done.exit_code == 0, done.output
+        return told, done.output
+
+    return invoke
+
+
+def test_an_image_is_captioned_from_the_command_line(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "dog.png").write_bytes(b"pixels")
+    block = {"id": "p0-b0", "confidence": 0.9, "text": "two dogs"}
+    answer = {"prediction_id": "pred_1", "model_version": "3", "variant": "explicit"}
+    answer |= {"pages": [{"blocks": [block]}]}
+    words = ("predict", "--task", "caption", "--version", "3", str(tmp_path / "dog.png"))
+    told, output = run(answer, *words)
+    (call,) = told.calls
+    assert (call[1], call[2]["params"]) == ("/v1/captions", {"model_version": "3"})
+    assert "two dogs" in output
+
+
+def test_hyper_parameters_are_set_by_name(run: Any) -> None:
+    words = ("retrain", "--model", "caption", "--recipe", "catr", "--set", "lr=1e-4", "--no-wait")
+    queued = {"state": "queued", "id": "run_1", "recipe": "catr", "phase": None, "version": None, "links": {}}
+    told, said = run(queued, *words)
+    assert said == "run_1 (catr): queued\n"
+    body = told.calls[0][2]["json"]
+    assert body == {"model": "caption", "recipe": "catr", "params": {"lr": "1e-4"}}
+
+
+def test_a_bare_number_is_a_version_of_the_model(run: Any) -> None:
+    assert run({}, "lineage", "2", "--model", "caption")[0].calls[0][1] == "/v1/lineage/caption/2"
+    assert run({}, "lineage", "caption/2")[0].calls[0][1] == "/v1/lineage/caption/2"
+    assert run({}, "lineage", "pred_1")[0].calls[0][1] == "/v1/lineage/pred_1"
+
+
+def test_status_tells_of_an_unused_model_in_one_line(world: World, run: Any) -> None:
+    world.serve("1")
+    _, output = run(world.client().get("/v1/status").json(), "status")
+    about = [line for line in output.splitlines() if "caption" in line]
+    assert len(about) == 1
+    assert "no version yet" in about[0]
+    assert "ocr: version 1 is served" in output

@@ -1,0 +1,106 @@
+"""Training runs over HTTP: asked for, refused, queued, cancelled and resumed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_house import MODEL, Client, World, correct, error
+
+from redpencil.types import RunState
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
+    yield world
+    world.house.judge.stop()
+    world.store.close()
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    return world.client()
+
+
+def test_a_run_is_answered_with_its_id_at_once(world: World, client: Client) -> None:
+    correct(client, world.prediction("x"), "y")
+    answer = client.post("/v1/training-runs", json={"params": {"steps": 10}})
+    assert answer.status_code == 202
+    run = world.store.runs.get(answer.json()["id"])
+    assert (run.state, run.recipe, run.params, run.trigger) == (
+        RunState.QUEUED,
+        "ppocr",
+        {"steps": 10},
+        "api",
+    )
+
+
+def test_a_second_run_waits_for_the_first(world: World, client: Client) -> None:
+    correct(client, world.prediction("x"), "y")
+    first, second = (client.post("/v1/training-runs", json={}).json()["id"] for _ in range(2))
+    assert client.get(f"/v1/training-runs/{second}").json()["queue"] == 1
+    listed = client.get("/v1/training-runs", params={"state": "queued"}).json()["items"]
+    assert [r["id"] for r in listed] == [second, first]
+    assert client.post(f"/v1/training-runs/{second}/cancel").json()["state"] == "cancelled"
+    assert client.post(f"/v1/training-runs/{second}/cancel").status_code == 409
+
+
+def test_the_same_idempotency_key_starts_one_run(world: World, client: Client) -> None:
+    correct(client, world.prediction("x"), "y")
+    headers = {"idempotency-key": "run-1"}
+    ids = {client.post("/v1/training-runs", json={}, headers=headers).json()["id"] for _ in range(3)}
+    assert len(ids) == len(world.store.runs.list()) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"recipe": "nonsense"}, 422, "ppocr"),
+        ({"recipe": "../etc"}, 422, "recipe"),
+        ({"model": "other"}, 404, "no model 'other'"),
+        ({"params": {"steps": [1]}}, 422, "params"),
+        ({"params": {"lr": float("inf")}}, 422, "params"),
+        ({"surprise": 1}, 422, "surprise"),
+    ],
+)
+def test_a_run_that_cannot_be_is_refused(
+    world: World, client: Client, body: Any, status: int, words: str
+) -> None:
+    import json
+
+    correct(client, world.prediction("x"), "y")
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/training-runs", content=json.dumps(body), headers=headers)
+    assert answer.status_code == status
+    assert words in error(answer)
+
+
+def test_without_corrections_there_is_nothing_to_learn(client: Client) -> None:
+    answer = client.post("/v1/training-runs", json={})
+    assert answer.status_code == 409
+    assert "no corrections" in error(answer)
+
+
+def test_a_run_shows_progress_and_links(world: World, client: Client) -> None:
+    correct(client, world.prediction("x"), "y")
+    id = client.post("/v1/training-runs", json={}).json()["id"]
+    world.store.runs.update(id, progress={"step": 1, "eta_s": 9}, mlflow_run="abc", version="2")
+    view = client.get(f"/v1/training-runs/{id}").json()
+    assert view["eta_s"] == 9
+    assert view["links"]["run"].endswith("/#/runs/abc")
+    assert view["links"]["version"].endswith("/#/models/ocr/versions/2")
+    assert client.get(f"/v1/training-runs/{id}/log").json() == {"log": ""}
+
+
+def test_a_failed_run_can_be_resumed(world: World, client: Client) -> None:
+    correct(client, world.prediction("x"), "y")
+    id = client.post("/v1/training-runs", json={}).json()["id"]
+    assert client.post(f"/v1/training-runs/{id}/resume").status_code == 409
+    world.store.runs.claim_next(MODEL)
+    client.post(f"/v1/training-runs/{id}/cancel")
+    world.store.runs.update(id, state=RunState.FAILED, error="MLflow was down", attempts=3)
+    assert client.post(f"/v1/training-runs/{id}/resume").status_code == 202
+    assert not world.store.runs.cancel_requested(id), "what was asked of the attempt before is over"
+    run = world.store.runs.get(id)
+    assert (run.state, run.attempts, run.error) == (RunState.QUEUED, 0, None)

@@ -1,0 +1,123 @@
+"""The services' edge: what they tell of themselves, what they pass on, and whom they let in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_house import MODEL, Client, World, correct, error
+from starlette.responses import JSONResponse
+
+from services import models
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(models, "SETTLE_S", 0.01)  # the reconciler stands still here
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
+    yield world
+    world.house.judge.stop()
+    world.store.close()
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    return world.client()
+
+
+def test_lineage_goes_both_ways(world: World, client: Client) -> None:
+    world.serve("1")
+    made = world.prediction("x")
+    correct(client, made, "y")
+    assert client.get(f"/v1/lineage/{made.id}").status_code == 200
+    assert client.get(f"/v1/lineage/{MODEL}/1").status_code == 200
+    assert client.get("/v1/lineage/pred_none").status_code == 404
+
+
+def test_status_names_every_part(world: World, client: Client) -> None:
+    world.serve("1")
+    status = client.get("/v1/status").json()
+    assert status["parts"]["serving"]["up"] is False
+    assert "does not answer" in status["parts"]["mlflow"]["why"]
+    assert status["disk"]["free_bytes"] > 0
+    assert status["models"][MODEL]["serving"]["champion"] == "1"
+    assert status["models"][MODEL]["serving"]["registry"]["state"] == "agreed"
+
+
+def test_status_says_that_mlflow_is_down(world: World, client: Client) -> None:
+    world.serve("1")
+    world.registry.down = True
+    world.tick()
+    part = client.get("/v1/status").json()["parts"]["reconciler"]
+    assert not part["up"]
+    assert "MLflow" in part["why"]
+
+
+def test_metrics_are_there(world: World, client: Client) -> None:
+    world.serve("1")
+    text = client.get("/metrics").text
+    assert 'redpencil_serving_revision{model="ocr"} 1.0' in text
+    assert 'redpencil_registry_agrees{model="ocr"} 1.0' in text
+
+
+def test_openapi_describes_every_route(client: Client) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path in ("/v1/corrections", "/v1/review/next", "/v1/training-runs", "/v1/experiments", "/v1/status"):
+        assert path in paths
+    assert client.get("/docs").status_code == 200
+
+
+def test_uploads_are_passed_on_to_serving(world: World) -> None:
+    client = world.client()
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"].decode()
+        said = {"got": body, "query": scope["query_string"].decode()}
+        await JSONResponse(said, 200, {"x-model-version": "1"})(scope, receive, send)
+
+    client.app.state.serving = httpx.AsyncClient(transport=httpx.ASGITransport(answer))
+    got = client.post("/v1/ocr?mode=line", content=b"pixels")
+    assert got.json() == {"got": "pixels", "query": "mode=line"}
+    assert got.headers["x-model-version"] == "1"
+
+
+def test_where_serving_is_down_uploads_say_so(world: World) -> None:
+    client = world.client()
+    client.app.state.serving = httpx.AsyncClient()
+    answer = client.post("/v1/ocr", content=b"pixels")
+    assert answer.status_code == 503
+    assert "retry-after" in answer.headers
+
+
+def test_the_console_is_open_and_the_data_is_not(tmp_path: Path) -> None:
+    world = World(tmp_path, api_keys="secret")
+    client = world.client()
+    index = client.get("/")
+    assert index.status_code == 200
+    assert "script-src 'self'" in index.headers["content-security-policy"]
+    assert client.get("/health").status_code == 200
+    assert client.get("/v1/corrections").status_code == 401
+    keyed = world.client(authorization="Bearer secret")
+    assert keyed.get("/v1/corrections").status_code == 200
+    for path in ("/console/__init__.py", "/console/..%2Fapp.py", "/console/none.html"):
+        assert client.get(path).status_code == 404
+
+
+def test_without_keys_it_answers_by_its_own_names_alone(world: World, client: Client) -> None:
+    rebound = {"origin": "http://evil.example:8080", "host": "evil.example:8080"}
+    for method, path in (("POST", f"/v1/models/{MODEL}/rollback"), ("GET", "/v1/status")):
+        refused = client.request(method, path, headers=rebound)
+        assert (refused.status_code, "not known here as 'evil.example'" in error(refused)) == (401, True)
+    assert client.get("/health", headers=rebound).status_code == 200, "probes come by address"
+    assert client.get("/v1/status", headers={"host": "localhost:8080"}).status_code == 200
+
+
+def test_another_origins_page_cannot_change_anything(world: World, client: Client) -> None:
+    world.serve("1", "2")
+    path = f"/v1/models/{MODEL}/rollback"
+    evil = client.post(path, json={}, headers={"origin": "http://evil.example"})
+    assert evil.status_code == 401
+    assert world.store.serving.get(MODEL).champion == "2"
+    own = client.post(path, json={}, headers={"origin": "http://127.0.0.1"})
+    assert own.status_code == 200
