@@ -7,7 +7,6 @@ meets the batches that the interrupted one would have met.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby, product
@@ -30,7 +29,8 @@ from training.recipe import Hyper, LineModel
 if TYPE_CHECKING:
     from redpencil.blobs import Blobs
 
-FEWEST_GROUPS, FEWEST_LINES = 5, 60  # below, every line is needed for learning
+FEWEST_LINES = 60  # below, every line is needed for learning
+FEWEST_ASIDE = 3  # groups; fewer would tell of their own kind alone, and end what others need
 EASTERN = "\u2e80"  # Chinese, Japanese and Korean begin here
 BRINGS = 0.1  # share of the corrected lines that must be in a script for its primer to be opened
 WIDTH_JITTER = 0.15  # of the logarithm of width over height
@@ -109,20 +109,15 @@ def primer(hyper: Hyper, corrected: Sequence[Line | Member]) -> list[Line]:
 def set_aside(
     corrected: Sequence[Line], share: float, known: Container[str] = ()
 ) -> tuple[list[Line], list[Line]]:
-    """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups.
+    """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups with new lines.
 
-    Too few groups or lines leave nothing to validate on: then a run stops on its steps. Of lines whose
-    keys are not `known` some are always left to be learned.
+    New are lines whose keys are not `known`, or all where none is: how well a run learns these, other
+    documents do not tell. Too few groups or lines leave nothing to validate on: then a run ends with its steps.
     """
-    groups = sorted({line.group for line in corrected}, key=_rank)
-    if len(groups) < FEWEST_GROUPS or len(corrected) < FEWEST_LINES or share <= 0:
-        return list(corrected), []
-    new = Counter(line.group for line in corrected if line.key not in known)
-    aside: set[str] = set()
-    for group in groups:
-        if len(aside) < max(1, round(share * len(groups))) and not (new[group] and new[group] == new.total()):
-            aside.add(group)
-            del new[group]
+    new = [line for line in corrected if line.key not in known] or corrected
+    groups = sorted({line.group for line in new}, key=_rank)
+    count = min(round(share * len(groups)), len(groups) - 1)
+    aside = set(groups[:count] if count >= FEWEST_ASIDE and len(new) >= FEWEST_LINES else ())
     parts: tuple[list[Line], list[Line]] = ([], [])
     for line in corrected:
         parts[line.group in aside].append(line)

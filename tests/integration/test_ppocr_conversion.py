@@ -140,6 +140,8 @@ def test_a_run_goes_on_from_what_its_parent_was_taught(taught: ppocr.PPOCR, tmp_
     assert set(before) | {len(again.alphabet)} <= set(now)
     at = [now.index(c) for c in before]
     assert torch.equal(again.taught.head.weight[:, at], taught.taught.head.weight)
+    least = float(taught.head.bias[: len(ppocr.build(None, []).alphabet) + 1].min())
+    assert float(again.taught.head.bias[-1].detach()) == least, "as easily learned as the first new ones"
     again.begin(["new: ꝛ"])
     with pytest.raises(ValueError, match="built with"):
         again.begin(["鬱"])
@@ -162,8 +164,8 @@ def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = crnn.build(None, ["abc"]).train()
     model(torch.randn(4, 3, 32, 64), torch.tensor([64, 60, 50, 40]))  # moves the batch norms
-    again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab"])
-    assert again.alphabet == ("a", "b", "c", "d")
+    again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab ꝛ"])
+    assert again.alphabet == (*model.alphabet, "ꝛ")
     for name, value in model.state_dict().items():
         part = tuple(slice(n) for n in value.shape)
         if not name.endswith("num_batches_tracked"):

@@ -188,7 +188,8 @@ def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
     model.alphabet, model.head = alphabet, Dense(WIDTH, len(alphabet) + 1).requires_grad_(False)
     model.head.weight.data = torch.cat([weight, torch.zeros(WIDTH, new)], 1)
     model.head.bias.data = torch.cat([bias, torch.full((new,), NEVER)])
-    start = torch.cat([weight, noise], 1), torch.cat([bias, bias.min().expand(new)])
+    least = bias[bias > NEVER].min()  # not that of characters that came with earlier corrections
+    start = torch.cat([weight, noise], 1), torch.cat([bias, least.expand(new)])
     model.taught = more(model.taught, model.neck, wanted, *start)
     return model
 
