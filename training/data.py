@@ -92,16 +92,19 @@ def rehearsal(hyper: Hyper) -> list[Line]:
     return [Line(packed[i].image, packed[i].text) for i in sorted(chosen)]
 
 
-def primer(hyper: Hyper, corrected: Sequence[Line | Member]) -> list[Line]:
+def primer(
+    hyper: Hyper, corrected: Sequence[Line | Member], known: Sequence[Line | Member] = ()
+) -> list[Line]:
     """Rendered lines of the scripts that the corrected lines bring, to be learned like these.
 
-    They show letters that nobody has corrected yet; real lines take their place one by one.
+    They show letters that nobody has corrected yet; real lines take their place one by one, those too
+    that are known to the parent. What these alone hold brings nothing: the parent has met it.
     """
     found: list[Line] = []
     for kind, marks in linepack.marks().items() if hyper.primer else ():
-        real = sum(not marks.isdisjoint(line.text) for line in corrected)
+        real, before = (sum(not marks.isdisjoint(x.text) for x in part) for part in (corrected, known))
         if real and real >= BRINGS * len(corrected):
-            packed = linepack.load("primer", kind)[: max(0, hyper.primer - real)]
+            packed = linepack.load("primer", kind)[: max(0, hyper.primer - real - before)]
             found += [Line(line.image, line.text) for line in packed]
     return found
 
@@ -112,7 +115,7 @@ def set_aside(
     """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups with new lines.
 
     New are lines whose keys are not `known`, or all where none is: how well a run learns these, other
-    documents do not tell. Too few groups or lines leave nothing to validate on: then a run ends with its steps.
+    documents do not tell. Too few leave nothing to validate on: then a run ends with its steps.
     """
     new = [line for line in corrected if line.key not in known] or corrected
     groups = sorted({line.group for line in new}, key=_rank)

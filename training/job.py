@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -20,7 +20,7 @@ from training import data, recipe
 from training.learner import Learner
 from training.recipe import Hyper
 
-NOT_HYPER = ("parent", "doubt", "reach")
+NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Fields of a run's params that are no field of Hyper."""
 
 
@@ -58,7 +58,7 @@ class Job:
 
     `known` are corrections that the parent has learned from; `left_out` are such that the run
     doubts and does not learn from (training/quarantine.py). `read` are lines that nobody corrected,
-    with what was read there; their `correction` names the prediction and its block.
+    as the run's teacher reads them (training/unlabelled.py).
     """
 
     run: Run
@@ -104,9 +104,14 @@ class Job:
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         rehearsed += [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
-        old = [line for line in learn if line.key in self.known]
-        new = [line for line in learn if line.key not in self.known]
-        return Lines(new or old, aside, rehearsed, old if new else [], data.primer(self.hyper, cut))
+        (old, new), (met, brought) = self._apart(learn), self._apart(cut)
+        primer = data.primer(self.hyper, brought or met, met if brought else ())
+        return Lines(new or old, aside, rehearsed, old if new else [], primer)
+
+    def _apart(self, lines: Sequence[data.Line]) -> tuple[list[data.Line], list[data.Line]]:
+        """Those that the parent has learned from, and the others."""
+        known = [line for line in lines if line.key in self.known]
+        return known, [line for line in lines if line.key not in self.known]
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""

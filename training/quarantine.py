@@ -97,7 +97,8 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         for rank, s in enumerate(found)
     ]
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    return doubts, 1.0 if data.primer(job.hyper, [*job.again, *job.new]) else sight.reach
+    brought = data.primer(job.hyper, job.new or job.again, job.again if job.new else ())
+    return doubts, 1.0 if brought else sight.reach
 
 
 def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:

@@ -2,21 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
-import store_parts
 import tiny_house
 
 from redpencil.blobs import Blobs
-from redpencil.errors import BadInput
 from redpencil.settings import Settings
-from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Doubt, Image, Member, ModelVersion, RunState, Snapshot, Split, Task
+from redpencil.types import Doubt, Member, ModelVersion, RunState
 from training.freeze import freeze
 from training.job import Job
 
@@ -88,42 +82,3 @@ def test_what_a_run_left_out_is_new_to_the_next(settings: Settings, store: Store
     left = first.members[0].correction
     store.doubts.add_many([Doubt(first.run.id, left, time.time(), 0.9, left_out=True)])
     assert ids(a_job(settings, store, parent=parent).new) == {left}
-
-
-def read_surely(store: Store, settings: Settings, lines: int) -> None:
-    """Lines that nobody corrected, each of a document of its own, every second one read badly."""
-    for number in range(lines):
-        sure = 0.95 if number % 2 else 0.5
-        read = [store_parts.block(0, "abc", sure), store_parts.block(1, "", 1.0)]
-        sheet = np.full((60, 110, 3), number, np.uint8)
-        sha = Blobs.open(settings.blobs).put(cv2.imencode(".png", sheet)[1].tobytes())
-        picture = Image(sha, f"unseen-{number}", "image/png", time.time())
-        store.predictions.add_many([(picture, store_parts.prediction(picture, blocks=tuple(read)))])
-
-
-def test_lines_that_nobody_corrected_are_rehearsed_as_they_were_read(
-    settings: Settings, store: Store
-) -> None:
-    blobs = Blobs.open(settings.blobs)
-    read_surely(store, settings, 20)
-    assert a_job(settings, store).read == ()
-    store.runs.update(store.runs.list()[0].id, state=RunState.FAILED)
-    job = a_job(settings, store, unlabelled=100, replay=0.5, rehearsal=0)
-    read_surely(store, settings, 30)  # too late for this run
-    assert freeze(store, store.runs.get(job.run.id), settings).read == job.read
-    groups = [m.group for m in job.read]
-    wanted = [f"unseen-{n}" for n in range(19, 0, -2) if side_of(f"unseen-{n}") is Split.TRAIN]
-    assert groups == wanted
-    given = job.lines(blobs)
-    assert [(x.text, x.key) for x in given.rehearse] == [("abc", "")] * len(wanted)
-    assert {line.key for line in (*given.learn, *given.validate)} == ids(job.members)
-    assert len(replace(job, read=job.read[:3]).lines(blobs).rehearse) == 3
-
-
-def test_captions_do_not_learn_from_what_nobody_corrected(settings: Settings, store: Store) -> None:
-    taken = Snapshot("0" * 64, Task.CAPTION, ())
-    store.snapshots.put(taken)
-    run = tiny_house.queue(settings)
-    store.runs.update(run, snapshot=taken.id, params={"unlabelled": 10, "replay": 0.5, "parent": None})
-    with pytest.raises(BadInput, match="readers of lines"):
-        freeze(store, store.runs.get(run), settings)

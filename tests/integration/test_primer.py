@@ -36,6 +36,12 @@ def test_real_lines_take_the_place_of_rendered_ones() -> None:
     assert not data.primer(HYPER, many + corrected(*["ಬದುಕು"] * 7))
 
 
+def test_what_the_parent_has_met_brings_nothing() -> None:
+    kannada = corrected(*["ಬದುಕು"] * 60)
+    assert not data.primer(HYPER, corrected("TOTAL 12.50", "CASH"), kannada)
+    assert len(data.primer(HYPER, corrected("ಬದುಕು"), kannada)) == HYPER.primer - 61 > 0
+
+
 def test_what_the_base_knows_brings_nothing() -> None:
     assert not data.primer(HYPER, corrected("TOTAL 12.50", "Grüße aus Köln", "déjà vu", "中文"))
     assert not data.primer(HYPER.updated({"primer": 0}), corrected("ಬದುಕು"))

@@ -55,6 +55,7 @@ def test_training_parameters_are_checked() -> None:
         ({"schedule": "linear"}, "schedule is one of cosine, step, plateau"),
         ({"precision": "fp16"}, "precision is one of bf16, fp32"),
         ({"replay": 1}, "below 1"),
+        ({"replay": 0, "unlabelled": 5}, "replay above 0"),
         ({"batch": 0}, "at least 1"),
     ):
         with pytest.raises(BadInput, match=said):
@@ -107,21 +108,27 @@ def test_workers_share_the_lines_and_take_equally_many_steps(model: crnn.CRNN) -
     assert {len(list(s.epoch(0))) for s in shares} == {3}
 
 
-def test_whole_groups_validate_and_few_lines_all_learn() -> None:
-    learn, validate = data.set_aside(lines(100), 0.1)
+def test_whole_groups_validate_and_few_all_learn() -> None:
+    learn, validate = data.set_aside(lines(120), 0.1)
     assert not {x.group for x in learn} & {x.group for x in validate}
-    assert 8 <= len(validate) <= 12
-    few = lines(12)
+    assert len({x.group for x in validate}) == 3
+    few = lines(80)  # two documents would tell of their own kind alone
     assert data.set_aside(few, 0.1) == (few, [])
+    assert len({x.group for x in data.set_aside(few, 1.0)[0]}) == 1, "something is always learned"
 
 
-def test_what_is_new_is_never_all_set_aside() -> None:
-    met = lines(100)
-    for group in {x.group for x in met}:
-        known = {x.key for x in met if x.group != group}
-        learn, validate = data.set_aside(met, 0.1, known)
-        assert group in {x.group for x in learn}
-        assert len({x.group for x in validate}) == 2, "others are set aside in its place"
+def test_documents_with_new_lines_validate() -> None:
+    met = lines(160)
+    fresh = {x.group for x in met[:120]}
+    known = {x.key for x in met[120:]}
+    learn, validate = data.set_aside(met, 0.1, known)
+    assert len({x.group for x in validate}) == 3
+    assert {x.group for x in validate} < fresh
+    assert known <= {x.key for x in learn}
+    few = {x.key for x in met if x.group not in {f"g{n}" for n in range(5)}}
+    assert data.set_aside(met, 0.1, few) == (met, []), "five new documents are all learned"
+    every = {x.key for x in met}
+    assert len({x.group for x in data.set_aside(met, 0.1, every)[1]}) == 4, "nothing is new"
 
 
 def test_empty_lines_and_lines_too_narrow_for_their_text_have_a_finite_loss(model: crnn.CRNN) -> None:
