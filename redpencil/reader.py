@@ -97,7 +97,7 @@ class LineReader:
             self.read(np.full((height, width * height, 3), 255, np.uint8))
 
 
-def read_parallel(reader: LineReader, lines: Sequence[Pixels], workers: int) -> list[LineText]:
+def read_parallel(reader: Reader, lines: Sequence[Pixels], workers: int) -> list[LineText]:
     """Read each line alone, `workers` at a time; the same answers, in order, as one by one."""
     with ThreadPoolExecutor(max(1, min(workers, len(lines)))) as pool:
         return list(pool.map(reader.read, lines))

@@ -31,6 +31,7 @@ from training.learner import Learner
 from training.quarantine import quarantine
 from training.recipe import LineModel
 from training.track import Page, patiently
+from training.unlabelled import ask
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,9 @@ class Cycle:
             job = self.job = freeze(self.store, self.store.runs.get(self.id), self.settings)
         with self.phase("doubt"):
             job = self.job = quarantine(job, self.store, self.blobs)
+        if job.hyper.unlabelled:
+            with self.phase("teacher"):
+                job = self.job = ask(job, self.store, self.blobs)
         with self.phase("train"):
             ended = self.train(job)
         with self.phase("export"):
@@ -184,7 +188,7 @@ class Cycle:
         if job.again:
             told += f" and again on {len(job.again)} that its parent knew"
         if job.read:
-            told += f", and on {len(job.read)} lines that nobody corrected, as they were read"
+            told += f", and on {len(job.read)} lines that nobody corrected, as the champion reads them"
         if job.left_out:
             told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)

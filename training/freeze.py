@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
-from itertools import islice
-
 from redpencil import snapshot
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
-from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Member, Run, Snapshot, Split, Task
+from redpencil.types import Run, Snapshot, Split, Task
 from training import recipe
 from training.job import NOT_HYPER, Job
-
-SURE = 0.9
-"""Confidence with which a line was read that is learned from as it was read, at least."""
 
 
 def freeze(store: Store, run: Run, settings: Settings) -> Job:
@@ -26,18 +19,12 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
     _check_reach(run.params.get("reach", 1.0))
     if run.snapshot is None:
-        run = _choose(store, run, chosen, settings)
+        run = _choose(store, run, chosen, settings, taught=bool(hyper.unlabelled))
     assert run.snapshot is not None
     parent = run.params["parent"]
     version = store.versions.get(run.model, parent) if parent else None
     known, bundle = snapshot.learned(store, version), version.bundle if version else None
-    taken = store.snapshots.get(run.snapshot)
-    if hyper.unlabelled and taken.task is not Task.OCR:
-        raise BadInput(
-            "training parameter unlabelled is for readers of lines; captions learn from corrections"
-        )
-    read = unlabelled(store, run, taken, hyper.unlabelled)
-    return Job(run, hyper, taken, bundle, settings, frozenset(known), read=read)
+    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
 
 
 def _check_reach(share: object) -> None:
@@ -51,29 +38,25 @@ def _check_reach(share: object) -> None:
         )
 
 
-def unlabelled(store: Store, run: Run, taken: Snapshot, most: int) -> tuple[Member, ...]:
-    """Lines of train images that nobody corrected, as they had been read when the run was asked for.
-
-    The newest first, those read surely enough; the same for the run's life.
-    """
-    corrected = {m.image for m in taken.members}
-    return tuple(islice(_sure(store, run, corrected), most)) if most else ()
-
-
-def _sure(store: Store, run: Run, corrected: Container[str]) -> Iterator[Member]:
-    for p, group in store.predictions.latest(run.model, run.created_at):
-        if p.image in corrected or side_of(group) is not Split.TRAIN:
-            continue
-        for b in p.blocks:
-            if b.text and b.confidence >= SURE:
-                yield Member(f"{p.id}/{b.id}", p.image, group, b.page, b.polygon, b.text, Split.TRAIN)
-
-
-def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings) -> Run:
-    named = run.params.get("parent")
+def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, taught: bool) -> Run:
+    named, task = run.params.get("parent"), settings.task_of(run.model)
     parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
-    taken = to_learn_from(store, settings.task_of(run.model))
-    return store.runs.update(run.id, snapshot=taken.id, params={**run.params, "parent": parent})
+    params = {**run.params, "parent": parent}
+    if taught:
+        params["teacher"] = teacher(store, run.model, chosen, task)
+    return store.runs.update(run.id, snapshot=to_learn_from(store, task).id, params=params)
+
+
+def teacher(store: Store, model: str, chosen: recipe.Recipe, task: Task) -> str:
+    """The version that reads for a run what nobody corrected: the champion."""
+    if task is not Task.OCR:
+        raise BadInput("unlabelled is for readers of lines; captioners learn from corrections alone")
+    if chosen.starts_from == "champion":
+        raise BadInput(f"recipe {chosen.name} goes on from the champion: it would learn its faults anew")
+    version = store.serving.get(model).champion
+    if version is None:
+        raise Conflict(f"unlabelled lines are read by the champion, but model {model} has none yet")
+    return version
 
 
 def to_learn_from(store: Store, task: Task) -> Snapshot:

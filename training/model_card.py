@@ -25,6 +25,7 @@ from training.freeze import freeze
 from training.job import NOT_HYPER, Job, load, restore
 from training.learner import Learner
 from training.record import Record
+from training.unlabelled import ask
 
 SHOWN: tuple[str, ...] = ("lr", "schedule", "warmup", "batch", "accumulate", "steps", "passes")
 SHOWN += ("report_every", "clip", "weight_decay", "precision", "augment", "seed")
@@ -61,7 +62,7 @@ def learner(store: Store, blobs: Blobs, record: Record, settings: Settings) -> t
     """The model, and its bundle where it has one; a run without a version gives its best checkpoint."""
     if record.version is None:
         assert record.run is not None
-        return checkpoint(freeze(store, record.run, settings), blobs), None
+        return checkpoint(ask(freeze(store, record.run, settings), store, blobs), blobs), None
     folder = bundle.fetch(record.version.bundle, blobs, settings.home / "bundles")
     family = recipe.find(bundle.Manifest.load(folder).lineage.get("recipe", ""))
     return family.build(folder, (), family.defaults), folder

@@ -57,7 +57,7 @@ class Hyper:
     replay: float = 0.5  # share of every batch that is rehearsal of the base domain
     rehearsal: int = 400  # different rehearsal lines to draw from
     rehearsed: Literal["all", "latin"] = "all"  # which of the pack's: all, or those in Latin letters
-    unlabelled: int = 0  # lines that nobody corrected, rehearsed as they were read, at most
+    unlabelled: int = 0  # lines that nobody corrected, rehearsed as the champion reads them, at most
     primer: int = 0  # lines of a script that corrections bring: rendered and corrected ones together
     earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
