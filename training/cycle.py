@@ -137,7 +137,7 @@ class Cycle:
             lines = job.lines(self.blobs)
             model = self.tuned(job, lines)
             # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
-            taught = [*lines.again, *lines.learn]
+            taught = [*lines.again, *lines.learn, *lines.read]
             shown = [*taught, *lines.rehearse[: len(taught)]]
             model.to_bundle(beside, shown, self.lineage(job) | {"reach": job.reach})
             if parent := self.parent(job):

@@ -35,13 +35,15 @@ class Cancelled(RedpencilError):
 @dataclass(frozen=True)
 class Lines:
     """What a run meets: corrected lines to learn from and to validate on, base lines to rehearse,
-    corrected lines that its parent knows and that it goes over again, and a primer of new scripts."""
+    corrected lines that its parent knows and that it goes over again, a primer of new scripts, and
+    uncorrected lines as its teacher reads them, which are rehearsed as well."""
 
     learn: list[data.Line]
     validate: list[data.Line]
     rehearse: list[data.Line] = field(default_factory=list)
     again: list[data.Line] = field(default_factory=list)
     primer: list[data.Line] = field(default_factory=list)
+    read: list[data.Line] = field(default_factory=list)
 
     @property
     def a_pass(self) -> int:
@@ -102,11 +104,11 @@ class Job:
         most = self.settings.max_pixels, self.settings.max_pages
         cut = data.lines([*self.again, *self.new], blobs, *most)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
-        rehearsed += [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         (old, new), (met, brought) = self._apart(learn), self._apart(cut)
         primer = data.primer(self.hyper, brought or met, met if brought else ())
-        return Lines(new or old, aside, rehearsed, old if new else [], primer)
+        read = [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
+        return Lines(new or old, aside, rehearsed, old if new else [], primer, read)
 
     def _apart(self, lines: Sequence[data.Line]) -> tuple[list[data.Line], list[data.Line]]:
         """Those that the parent has learned from, and the others."""
@@ -118,7 +120,7 @@ class Job:
         torch.manual_seed(self.hyper.seed)
         parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
         corrected = (*lines.again, *lines.learn, *lines.validate)
-        texts = [x.text for x in (*corrected, *lines.primer, *lines.rehearse)]
+        texts = [x.text for x in (*corrected, *lines.primer, *lines.rehearse, *lines.read)]
         return recipe.find(self.run.recipe).build(parent, texts, self.hyper)
 
 

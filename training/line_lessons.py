@@ -18,7 +18,8 @@ class LineLessons:
     def __init__(self, model: LineModel, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         self.model, self.hyper, self.world = model, hyper, world
         new = [*lines.learn, *lines.primer]
-        self.batches = Batches(model, new, lines.rehearse, hyper, rank, world, known=lines.again)
+        old = [*lines.rehearse, *lines.read]
+        self.batches = Batches(model, new, old, hyper, rank, world, known=lines.again)
         self.held = Stock(model, lines.validate[rank::world], 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Iterator[Batch]:

@@ -57,7 +57,7 @@ class Loop:
         self.model, self.watcher = model.to(self.device), watcher
         self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
-        self.epochs = ceil(hyper.total_steps(lines.a_pass) / self.hyper.report_every)
+        self.epochs = ceil(hyper.total_steps(lines.a_pass, len(lines.read)) / self.hyper.report_every)
         groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
         self.trained = [p for group in groups for p in group["params"]]
         self.optimiser = torch.optim.AdamW(groups, weight_decay=self.hyper.weight_decay, fused=True)

@@ -87,13 +87,14 @@ class Hyper:
         if min(self.batch, self.accumulate) < 1:
             raise BadInput("training parameters batch and accumulate are at least 1")
 
-    def total_steps(self, lines: int) -> int:
-        """Optimiser steps of a run that meets so many lines in a pass."""
+    def total_steps(self, lines: int, read: int = 0) -> int:
+        """Optimiser steps of a run that meets so many lines in a pass, and so many that nobody corrected."""
         few, many = USUAL_STEPS
         a_pass, least = self.pass_steps(lines), self.steps
         if self.many_passes and not least:
             least = min(many, max(few, round(self.many_passes * a_pass)))
-        return max(least, round(self.passes * a_pass))
+        rehearsals = read / (self.batch * self.accumulate * self.replay) if read else 0.0
+        return max(least, round(self.passes * max(a_pass, rehearsals)))
 
     def pass_steps(self, lines: int) -> float:
         """Optimiser steps in which every corrected line is met once."""

@@ -67,6 +67,7 @@ def test_training_parameters_are_checked() -> None:
 def test_few_lines_are_learned_in_few_steps() -> None:
     fitting = Hyper(steps=0, many_passes=50, batch=16, replay=0.5)  # eight corrected lines a step
     assert [fitting.total_steps(lines) for lines in (3, 32, 200, 2000)] == [100, 200, 400, 1000]
+    assert fitting.total_steps(16, read=2000) == 1000, "each that nobody corrected is met four times"
     assert replace(fitting, steps=800).total_steps(3) == 800, "what a person asks for is done"
     assert recipe.find("catr").defaults.total_steps(5) < 100, "by passes alone"
 

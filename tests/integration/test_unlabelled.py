@@ -72,7 +72,7 @@ def test_they_are_read_anew_and_rehearsed(settings: Settings, store: Store) -> N
     misread = {w: "".join(tiny_house.MISREAD.get(c, c) for c in w) for w in WORDS}
     assert [m.text for m in job.read] == [misread[WORDS[n]] for n in reversed(train)]
     given = job.lines(blobs)
-    assert [(x.text, x.key) for x in given.rehearse] == [(m.text, "") for m in job.read]
+    assert [(x.text, x.key) for x in given.read] == [(m.text, "") for m in job.read]
     assert {line.key for line in given.learn} == {m.correction for m in job.members}
 
 
