@@ -136,9 +136,7 @@ class Cycle:
             beside.mkdir()
             lines = job.lines(self.blobs)
             model = self.tuned(job, lines)
-            # Half of it rehearsal, so that INT8 is fitted to the base domain as well.
-            taught = [*lines.again, *lines.learn, *lines.read]
-            shown = [*taught, *lines.rehearse[: len(taught)]]
+            shown = lines.shown()
             model.to_bundle(beside, shown, self.lineage(job) | {"reach": job.reach})
             if parent := self.parent(job):
                 met = [*lines.learn, *lines.validate, *lines.again]
@@ -152,10 +150,10 @@ class Cycle:
     def tuned(self, job: Job, lines: Lines) -> Learner:
         """The best checkpoint, no further from its parent than the job says, for lines that it knows."""
         model = job.build(self.blobs, lines)
-        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        before = reach.state(model)
         restore(model, load(job.folder / workers.BEST))
         if isinstance(model, LineModel):
-            reach.go(model, before, dict(model.named_parameters()), job.reach)
+            reach.go(model, before, reach.state(model), job.reach)
             model.know([*lines.again, *lines.learn, *lines.validate], lines.rehearse, lines.primer)
         return model
 

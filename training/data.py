@@ -122,8 +122,9 @@ def set_aside(
     count = min(round(share * len(groups)), len(groups) - 1)
     aside = set(groups[:count] if count >= FEWEST_ASIDE and len(new) >= FEWEST_LINES else ())
     parts: tuple[list[Line], list[Line]] = ([], [])
+    fresh = {line.key for line in new}
     for line in corrected:
-        parts[line.group in aside].append(line)
+        parts[line.group in aside and line.key in fresh].append(line)
     return parts
 
 

@@ -29,6 +29,8 @@ BESIDE = 8
 """Neighbours before and after a line with whose texts its own may have been mixed up."""
 OTHERS = 16
 """Texts of other lines about as long, to compare with."""
+UNSAID = -1000.0
+"""Logits below this are of characters that a reader cannot say; to them it is as if least likely."""
 SIZE = 16  # lines per batch
 MEASURED = 200  # lines per reader by which the way back is measured, at most
 
@@ -97,8 +99,9 @@ class Room:
         """What a reader taught by some of the lines makes of others, and its errors on the way back."""
         reader = self.taught(learn, hyper)
         said = list(zip(judge, self.opinions(reader, judge), strict=True))
-        measured = judge[:MEASURED]
-        here = sum(distance(self.texts[i], opinion.reading) for i, opinion in said[: len(measured)])
+        measured = np.random.default_rng(hyper.seed).permutation(judge)[:MEASURED].tolist()
+        read = {i: opinion.reading for i, opinion in said}
+        here = sum(distance(self.texts[i], read[i]) for i in measured)
         return said, reach.errors(self.parent, reader, here, lambda model: self.errors(model, measured))
 
     def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
@@ -151,7 +154,7 @@ class Room:
             batch = batched([(self.features[i].float(), none) for i in some])
             with torch.inference_mode():
                 logits, lengths = model(*batch.inputs)
-                logp = logits[..., self.columns].float().log_softmax(-1)
+                logp = _sayable(logits[..., self.columns].float()).log_softmax(-1)
             yield from ((i, logp[row, : int(lengths[row])]) for row, i in enumerate(some))
 
     def _reading(self, logp: Tensor) -> str:
@@ -196,3 +199,10 @@ class Room:
         repeated = logp[:, None].expand(-1, len(texts), -1)
         costs = F.ctc_loss(repeated, torch.cat(classes), steps, lengths, reduction="none")
         return [float(cost) for cost in costs]
+
+
+def _sayable(logits: Tensor) -> Tensor:
+    """Logits [...,K] in which no character is beyond all reach."""
+    never = logits < UNSAID
+    least = logits.masked_fill(never, torch.inf).amin(-1, keepdim=True)
+    return torch.where(never, least, logits)

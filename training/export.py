@@ -135,7 +135,7 @@ def _with_int8(
             _save(folder, manifest, twin, layers)
             return beyond_chance(np.subtract(_errors(folder, control), exact))
 
-        return _save(folder, manifest, twin, careful(twin.layers, loss, allowed))
+        return _save(folder, manifest, twin, careful(twin.parts, loss, allowed))
 
 
 def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:

@@ -60,7 +60,10 @@ class Familiar(nn.Module):
 
     def told(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
         """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples."""
-        new = torch.cat([self.place(_mean(f.float()[None].to(self.middle.device))) for f in lines])
+        drawn = np.random.default_rng(0).permutation(len(lines))[:MOST]
+        new = torch.cat(
+            [self.place(_mean(lines[i].float()[None].to(self.middle.device))) for i in sorted(drawn)]
+        )
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
         real = self.bars <= HIGHEST

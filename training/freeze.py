@@ -43,7 +43,9 @@ def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, t
     parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
     params = {**run.params, "parent": parent}
     if taught:
-        params["teacher"] = teacher(store, run.model, chosen, task)
+        params["teacher"] = params.get("teacher") or teacher(store, run.model, chosen, task)
+        if params["teacher"] == parent:
+            raise BadInput(f"version {parent} cannot teach a run that goes on from it; name a teacher")
     return store.runs.update(run.id, snapshot=to_learn_from(store, task).id, params=params)
 
 
@@ -78,6 +80,12 @@ def champion(store: Store, model: str, chosen: recipe.Recipe, blobs: Blobs) -> s
         raise Conflict(
             f"recipe {chosen.name} goes on from the champion, but model {model} has none yet; start "
             "`redpencil up` once (it imports the base model) or name a version as params.parent"
+        )
+    made = recipe_of(store, model, version, blobs)
+    if made and made != chosen.name:
+        raise Conflict(
+            f"recipe {chosen.name} cannot go on from the champion, version {version}, which is of "
+            f"recipe {made}; train with that, or name a version of {chosen.name} as params.parent"
         )
     return version
 

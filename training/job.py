@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -23,6 +23,9 @@ from training.recipe import Hyper
 NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Fields of a run's params that are no field of Hyper."""
 
+
+FEWEST_SHOWN = 40
+"""Lines of each kind that a graph is checked with, if there are so many."""
 
 BEST = "best.pt"
 """The best checkpoint, in the job's folder and among those that a run alone keeps."""
@@ -49,6 +52,13 @@ class Lines:
     def a_pass(self) -> int:
         """How many are met in a pass: all that are new, as many of those before, and the primer."""
         return len(self.learn) + min(len(self.learn), len(self.again)) + len(self.primer)
+
+    def shown(self) -> list[data.Line]:
+        """What graphs are checked with and INT8 is fitted to: all that is new, and of other kinds as many."""
+        rng, most = np.random.default_rng(0), max(len(self.learn), FEWEST_SHOWN)
+        others = (self.again, self.read, self.rehearse)
+        drawn = [kind[i] for kind in others for i in sorted(rng.permutation(len(kind))[:most])]
+        return [*self.learn, *drawn]
 
     def counts(self) -> dict[str, int]:
         return {f.name: len(getattr(self, f.name)) for f in fields(self)}
@@ -93,10 +103,15 @@ class Job:
         return [m for m in self.members if m.correction not in self.known]
 
     @property
+    def old(self) -> list[Member]:
+        """The others."""
+        return [m for m in self.members if m.correction in self.known]
+
+    @property
     def again(self) -> list[Member]:
         """A random part of the others: the work grows with what is new, not with all that ever was."""
-        old, most = [m for m in self.members if m.correction in self.known], len(self.new)
-        drawn = np.random.default_rng(self.hyper.seed).permutation(len(old))[: max(self.hyper.earlier, most)]
+        old, most = self.old, max(self.hyper.earlier, len(self.new))
+        drawn = np.random.default_rng(self.hyper.seed).permutation(len(old))[:most]
         return [old[i] for i in sorted(drawn)]
 
     def lines(self, blobs: Blobs) -> Lines:
@@ -105,15 +120,11 @@ class Job:
         cut = data.lines([*self.again, *self.new], blobs, *most)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
-        (old, new), (met, brought) = self._apart(learn), self._apart(cut)
-        primer = data.primer(self.hyper, brought or met, met if brought else ())
+        old = [line for line in learn if line.key in self.known]
+        new = [line for line in learn if line.key not in self.known]
+        primer = data.primer(self.hyper, self.new or self.old, self.old if self.new else ())
         read = [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
         return Lines(new or old, aside, rehearsed, old if new else [], primer, read)
-
-    def _apart(self, lines: Sequence[data.Line]) -> tuple[list[data.Line], list[data.Line]]:
-        """Those that the parent has learned from, and the others."""
-        known = [line for line in lines if line.key in self.known]
-        return known, [line for line in lines if line.key not in self.known]
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""

@@ -50,6 +50,7 @@ class Loop:
     def __init__(self, hyper: Hyper, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
         self.place, self.rank, self.world, self.device = place, place.rank, place.world, place.device
         # The workers share every batch, so that their number does not change what is learned.
+        hyper = hyper.beside(lines.a_pass, len(lines.read))
         every = hyper.report_every or max(1, round(hyper.pass_steps(lines.a_pass)))
         self.hyper = replace(hyper, batch=ceil(hyper.batch / self.world), report_every=every)
         if self.device.type == "cuda":

@@ -117,11 +117,11 @@ def write_packs(folder: Path) -> None:
 
 
 def _write(path: Path, name: str, count: int, seed: int, taken: set[str]) -> None:
-    rng, lexicon = np.random.default_rng(seed), _lexicon()
+    rng, words = np.random.default_rng(seed), lexicon()
     rows, used = [], set()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
         for kind in (k for k in KINDS for _ in range(round(k.share[name] * count))):
-            file, text = _fresh(rng, kind, name, lexicon, taken)
+            file, text = _fresh(rng, kind, name, words, taken)
             data = encoded(worn(draw(text, _opened(file)), wear(rng, kind.heights), rng))
             rows.append({"file": f"{len(rows):04}.webp", "text": text, "kind": kind.name})
             add(pack, rows[-1]["file"], data)
@@ -172,7 +172,7 @@ def encoded(line: Pixels) -> bytes:
     return bytes(data)
 
 
-def _lexicon() -> Lexicon:
+def lexicon() -> Lexicon:
     english, german, french = (_words(path) for path in WORD_LISTS.values())
     return Lexicon(english, german, french)
 

@@ -60,6 +60,14 @@ class Twin:
         self.layers = [*self._products, *self._recurrent]
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
 
+    @property
+    def parts(self) -> list[list[str]]:
+        """The layers in groups that go back together: quarters of the convolutions, in order, and of the
+        others. So a head, a tenth of a line's time, does not go back with what lies before it."""
+        kinds = {node.name: node.op_type for node in self._exact.graph.node}
+        first = [name for name in self.layers if kinds[name] == "Conv"]
+        return [*quarters(first), *quarters([name for name in self.layers if name not in first])]
+
     def write(self, target: Path, layers: Sequence[str]) -> None:
         """Write the graph with these of its layers in INT8."""
         model = restored(self._all, self._exact, set(layers))
@@ -190,16 +198,25 @@ def worthwhile(layers: Sequence[Layer]) -> list[str]:
     return [layer.name for layer in heavy]
 
 
-def careful(layers: Sequence[str], loss: Callable[[Sequence[str]], float], allowed: float) -> list[str]:
-    """As many of the layers as lose at most `allowed`, found by leaving out the worst of PARTS groups.
+def quarters(layers: Sequence[str]) -> list[list[str]]:
+    """At most PARTS groups of about as many layers, in their order."""
+    groups = np.array_split(np.array(layers), min(PARTS, len(layers))) if layers else []
+    return [group.tolist() for group in groups]
+
+
+def careful(
+    parts: Sequence[Sequence[str]], loss: Callable[[Sequence[str]], float], allowed: float
+) -> list[str]:
+    """As many of the layers as lose at most `allowed`, found by leaving out the worst of the parts.
 
     `loss` measures a choice. An empty answer says that none will do.
     """
-    parts = [part.tolist() for part in np.array_split(np.array(layers), min(PARTS, len(layers) or 1))]
-    kept = list(layers)
-    while kept and loss(kept) > allowed:
-        rests = [[n for n in kept if n not in part] for part in parts]
-        best = min(range(len(parts)), key=lambda i: loss(rests[i]) if rests[i] else 0.0)
-        kept = rests[best]
-        del parts[best]
-    return kept
+    kept = [list(part) for part in parts]
+    while kept and loss(_joined(kept)) > allowed:
+        rests = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
+        kept = min(rests, key=lambda rest: loss(_joined(rest)) if rest else 0.0)
+    return _joined(kept)
+
+
+def _joined(parts: Sequence[Sequence[str]]) -> list[str]:
+    return [name for part in parts for name in part]

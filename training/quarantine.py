@@ -25,7 +25,7 @@ from training.recipe import YES_NO, LineModel
 log = logging.getLogger(__name__)
 
 MOST = 5
-"""At most one in so many corrections is left out: where more look wrong, it is the readers who are."""
+"""At most one in so many that a run sees first: where more look wrong, it is the readers who are."""
 AT_ONCE = 2000
 """The newest that a run looks at; what it does not get to it learns from, and the next run looks."""
 
@@ -52,11 +52,11 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
 
 
 def waiting(job: Job, store: Store) -> list[Member]:
-    """In reading order what waits for a person, and the newest that no run has looked at."""
+    """In reading order what waits for a person, and the newest that no run has looked at or learned."""
     latest, confirmed = store.doubts.latest(), store.doubts.confirmed()
     open = [m for m in job.snapshot.side(Split.TRAIN) if m.correction not in confirmed]
     held = [m for m in open if m.correction in latest and latest[m.correction].left_out]
-    fresh = [m for m in open if m.correction not in latest][-AT_ONCE:]
+    fresh = [m for m in open if m.correction not in latest and m.correction not in job.known][-AT_ONCE:]
     return sorted([*held, *fresh], key=_reading_order)
 
 
@@ -70,7 +70,6 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
     The way is measured by all that is new, also by what was looked at before. Nothing where there is
     no parent, or it does not read lines by CTC.
     """
-    doubtful = {m.correction for m in open}
     met = {m.correction: m for m in (*open, *job.new[-AT_ONCE:])}
     if job.parent is None or not met:
         return [], 1.0
@@ -79,6 +78,9 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
     folder = fetch(job.parent, blobs, job.settings.home / "bundles")
     family, history = recipe.find(job.run.recipe), store.corrections.history(job.snapshot.task)
     stated = [(m, history.get(m.correction, [])) for m in looked]
+    # Whose place the parent learned with another text is not for it to judge: it knows that one by heart.
+    amended = {m.correction for m, before in stated if any(c.id in job.known for c in before)}
+    doubtful = {m.correction for m in open} - amended
     spoken = {text for m, before in stated for text in (m.text, *(c.text for c in before))}
 
     def build() -> Learner:
@@ -91,13 +93,15 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
     sight = see(cast(Callable[[], LineModel], build), said, job.hyper)
     weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
     found = sorted((s for s in weighed if s.correction in doubtful), key=lambda s: -s.score)
-    most, now = len(job.snapshot.side(Split.TRAIN)) // MOST, time.time()
+    latest, now = store.doubts.latest(), time.time()
+    held = sum(m.correction in latest for m in open)  # as `waiting` chooses, left out before
+    most = held + (len(open) - held) // MOST
     doubts = [
         Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
         for rank, s in enumerate(found)
     ]
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    brought = data.primer(job.hyper, job.new or job.again, job.again if job.new else ())
+    brought = data.primer(job.hyper, job.new or job.old, job.old if job.new else ())
     return doubts, 1.0 if brought else sight.reach
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from training.recipe import LineModel
@@ -28,8 +28,7 @@ FEWEST = 12
 
 def errors(parent: LineModel, reader: LineModel, here: int, wrong: Callable[[LineModel], int]) -> list[int]:
     """The wrong characters of a reader at each of SHARES, `here` at the first; it is left at the last."""
-    before = {name: p.detach() for name, p in parent.named_parameters()}
-    after = {name: p.detach().clone() for name, p in reader.named_parameters()}
+    before, after = state(parent), state(reader)
     found = [here]
     for share in SHARES[1:]:
         go(reader, before, after, share)
@@ -37,12 +36,17 @@ def errors(parent: LineModel, reader: LineModel, here: int, wrong: Callable[[Lin
     return found
 
 
+def state(model: nn.Module) -> dict[str, Tensor]:
+    """All of a model that may move, as it is now."""
+    return {name: value.clone() for name, value in model.state_dict().items() if value.is_floating_point()}
+
+
 def go(model: LineModel, before: Mapping[str, Tensor], after: Mapping[str, Tensor], share: float) -> None:
-    """Put what learns so far on the way from one state of the model to another."""
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if p.requires_grad:
-                p.copy_(torch.lerp(before[name], after[name], share))
+    """Put what learns, and what it measured on the way, so far from one state of the model to another."""
+    still = {name for name, p in model.named_parameters() if not p.requires_grad}
+    for name, value in model.state_dict().items():
+        if name in before and name not in still:
+            value.copy_(torch.lerp(before[name], after[name], share))
 
 
 def least(found: Sequence[Sequence[int]]) -> float:

@@ -30,6 +30,9 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 USUAL_STEPS = (100, 400)
 """Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
 
+FEW_NEW = 0.1
+"""Of each batch new lines at least, however many a teacher has read."""
+
 
 @dataclass(frozen=True)
 class Hyper:
@@ -86,6 +89,12 @@ class Hyper:
             raise BadInput("training parameter unlabelled needs replay above 0: such lines are rehearsed")
         if min(self.batch, self.accumulate) < 1:
             raise BadInput("training parameters batch and accumulate are at least 1")
+
+    def beside(self, new: int, read: int) -> Hyper:
+        """These for a run with so many new lines, and so many read by a teacher: more of each batch are these
+        where they are more, at most FEW_NEW new ones remain, so that few are not met a thousand times."""
+        share = 1 - new / (new + read) if read else 0.0
+        return replace(self, replay=max(self.replay, min(share, 1 - FEW_NEW)))
 
     def total_steps(self, lines: int, read: int = 0) -> int:
         """Optimiser steps of a run that meets so many lines in a pass, and so many that nobody corrected."""

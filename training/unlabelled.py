@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+from redpencil.bench import served_precision
 from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.reader import open_reader, read_parallel
@@ -52,8 +53,9 @@ def waiting(job: Job, store: Store) -> Iterator[Member]:
 
 def _said(job: Job, store: Store, blobs: Blobs, asked: Sequence[Member]) -> dict[str, str]:
     """What the teacher is sure of, by the names of the lines."""
-    version = store.versions.get(job.run.model, job.run.params["teacher"])
-    teacher = open_reader(fetch(version.bundle, blobs, job.settings.home / "bundles"))
+    model, version = job.run.model, job.run.params["teacher"]
+    folder = fetch(store.versions.get(model, version).bundle, blobs, job.settings.home / "bundles")
+    teacher = open_reader(folder, served_precision(store, model, version))
     lines = data.lines(asked, blobs, job.settings.max_pixels, job.settings.max_pages)
     found = read_parallel(teacher, [line.image for line in lines], workers.threads(job.settings))
     read = zip(asked, found, strict=True)

@@ -60,19 +60,25 @@ def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -
     rendered = data.primer(hyper, corrected)
     looked = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper)
     share = 1.0 if rendered else looked.reach
-    reach.go(model, dict(parent.named_parameters()), dict(model.named_parameters()), share)
+    reach.go(model, reach.state(parent), reach.state(model), share)
     model.know(corrected, data.rehearsal(hyper), rendered)
     return share
 
 
-def learn(model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> list[float]:
-    """Train as the loop does, with no line set aside; returns the mean loss of every epoch."""
-    rehearsed = data.rehearsal(hyper) if hyper.replay else []
+def learn(
+    model: LineModel, corrected: Sequence[Line], hyper: Hyper, read: Sequence[Line] = ()
+) -> list[float]:
+    """Train as the loop does, with no line set aside; returns the mean loss of every epoch.
+
+    `read` are lines that nobody corrected, as they were read.
+    """
+    rehearsed = [*(data.rehearsal(hyper) if hyper.replay else []), *read]
     met = [*corrected, *data.primer(hyper, corrected)]
+    hyper = hyper.beside(len(met), len(read))
     batches = data.Batches(model, met, rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
-    epochs = -(-hyper.total_steps(len(met)) // hyper.report_every)
+    epochs = -(-hyper.total_steps(len(met), len(read)) // hyper.report_every)
     losses, cores = [], SideBySide(trained) if model.by_line else None
 
     def loss_of(batch: data.Batch) -> torch.Tensor:

@@ -4,15 +4,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tiny_house
 
 from redpencil.blobs import Blobs
+from redpencil.errors import Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Doubt, Member, ModelVersion, RunState
+from training import freeze as freezing
+from training.data import Line
 from training.freeze import freeze
-from training.job import Job
+from training.job import Job, Lines
+
+WHITE = np.full((40, 200, 3), 255, np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +88,22 @@ def test_what_a_run_left_out_is_new_to_the_next(settings: Settings, store: Store
     left = first.members[0].correction
     store.doubts.add_many([Doubt(first.run.id, left, time.time(), 0.9, left_out=True)])
     assert ids(a_job(settings, store, parent=parent).new) == {left}
+
+
+def test_a_recipe_does_not_go_on_from_a_champion_of_another(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freezing, "recipe_of", lambda store, model, version, blobs: "crnn")
+    with pytest.raises(Conflict, match="version 1, which is of recipe crnn; train with that"):
+        a_job(settings, store)
+
+
+def test_graphs_are_fitted_to_what_is_new_as_much_as_to_the_rest() -> None:
+    def some(key: str, count: int) -> list[Line]:
+        return [Line(WHITE, "abc", f"{key}{n}") for n in range(count)]
+
+    lines = Lines(some("new", 60), [], some("base", 400), some("again", 400), [], some("read", 2000))
+    shown = [line.key.rstrip("0123456789") for line in lines.shown()]
+    assert {kind: shown.count(kind) for kind in shown} == {"new": 60, "again": 60, "read": 60, "base": 60}
+    few = Lines(some("new", 5), [], some("base", 400), some("again", 20))
+    assert len(few.shown()) == 5 + 20 + 40

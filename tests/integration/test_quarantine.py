@@ -14,7 +14,8 @@ from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Split, Task
+from redpencil.suspects import Suspicion
+from redpencil.types import ModelVersion, RunState, Split, Task
 from training import model_card
 from training.doubt import Sight
 from training.freeze import freeze
@@ -99,7 +100,7 @@ def test_with_a_primer_the_whole_way_is_gone(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch, rendered: int, far: float
 ) -> None:
     monkeypatch.setattr("training.quarantine.see", lambda build, said, hyper: Sight([], 0.4))
-    monkeypatch.setattr("training.data.primer", lambda hyper, lines: list(lines[:rendered]))
+    monkeypatch.setattr("training.data.primer", lambda hyper, lines, known: list(lines[:rendered]))
     assert a_run(settings, store).reach == far
 
 
@@ -157,3 +158,49 @@ def test_not_more_than_a_fifth_is_left_out(settings: Settings, store: Store) -> 
     spoil(store, 40)
     job = a_run(settings, store)
     assert len(job.left_out) <= len(job.snapshot.side(Split.TRAIN)) // 5
+
+
+def known_by_a_version(job: Job, store: Store, settings: Settings) -> str:
+    """A version that learned what the job would have learned."""
+    bundle = store.versions.get(settings.model, "1").bundle
+    made = ModelVersion(settings.model, "2", bundle, time.time(), "1", job.snapshot.id, job.run.id)
+    store.versions.add(made)
+    store.runs.update(job.run.id, state=RunState.FAILED)
+    return made.version
+
+
+def test_of_few_new_corrections_few_are_left_out_however_many_are_known(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = known_by_a_version(a_run(settings, store), store, settings)
+    tiny_house.correct(store, Blobs.open(settings.blobs), 15, first=LINES)
+    monkeypatch.setattr(
+        "training.quarantine.weigh", lambda seen, _: [Suspicion(s.correction, 0.99, "odd") for s in seen]
+    )
+    job = a_run(settings, store, parent=parent)
+    new = len(job.new) + len(job.left_out)
+    assert (len(job.left_out), len(job.members) > 5 * new) == (new // 5, True)
+    again = a_run(settings, store, parent=parent)
+    assert again.left_out == job.left_out, "what waits for a person goes on waiting"
+
+
+def test_what_the_parent_knows_is_not_looked_at(settings: Settings, store: Store) -> None:
+    first = tiny_house.queue(settings, doubt=False)
+    job = freeze(store, store.runs.get(first), settings)
+    parent = known_by_a_version(job, store, settings)
+    tiny_house.correct(store, Blobs.open(settings.blobs), 5, first=LINES)
+    second = a_run(settings, store, parent=parent)
+    looked = {d.correction for d in store.doubts.of_run(second.run.id)}
+    assert looked == {m.correction for m in second.new}
+
+
+def test_who_learned_another_text_by_heart_does_not_judge_the_new_one(
+    settings: Settings, store: Store
+) -> None:
+    parent = known_by_a_version(a_run(settings, store), store, settings)
+    live = [c for c in store.corrections.live(Task.OCR) if side_of(c.group) is Split.TRAIN]
+    amended = [replace(c, id=new_id("corr"), text="bad cafe", created_at=time.time()) for c in live[:10]]
+    store.corrections.add_many(amended)
+    job = a_run(settings, store, parent=parent)
+    assert {m.correction for m in job.new} == {c.id for c in amended}
+    assert job.left_out == frozenset()

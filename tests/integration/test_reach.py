@@ -46,3 +46,12 @@ def test_a_run_goes_so_far_with_what_it_learns_and_leaves_the_rest(share: float)
     reach.go(model, before, after, share)
     torch.testing.assert_close(learns.detach() - before[where[id(learns)]], torch.full_like(learns, share))
     assert torch.equal(stays, before[where[id(stays)]])
+
+
+def test_what_a_model_measures_while_it_learns_goes_the_same_way() -> None:
+    model = crnn.build(None, ["abc"], crnn.RECIPE.defaults).eval()
+    before, norm = reach.state(model), model.blocks[0].norm
+    after = {name: value + 1.0 for name, value in before.items()}
+    reach.go(model, before, after, 0.4)
+    start = before["blocks.0.norm.running_mean"]
+    torch.testing.assert_close(norm.running_mean - start, torch.full_like(start, 0.4))

@@ -50,6 +50,9 @@ def test_crnn_learns_ten_lines_by_heart() -> None:
     words = ["red", "pencil", "reads", "ten", "lines", "by", "heart", "and", "then", "stops"]
     drawn = [worn(draw(word, demo_font()), Wear(height=32), np.random.default_rng(0)) for word in words]
     corrected = [Line(np.repeat(d[:, :, None], 3, 2), w) for d, w in zip(drawn, words, strict=True)]
-    model = crnn.build(None, [line.text for line in corrected])
-    learn(model, corrected, replace(crnn.RECIPE.defaults, steps=250, batch=8, passes=0, augment=0.0))
+    hyper = crnn.RECIPE.defaults.updated(
+        {"start": "scratch", "lr": 2e-3, "steps": 250, "batch": 8, "passes": 0, "augment": 0.0, "replay": 0.0}
+    )
+    model = crnn.build(None, [line.text for line in corrected], hyper)
+    learn(model, corrected, hyper)
     assert error(Unseen.of("own", corrected, model.eval()), model) < 0.05

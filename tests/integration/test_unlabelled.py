@@ -17,7 +17,7 @@ from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Block, Image, Split, Task
+from redpencil.types import Block, Image, RunState, Split, Task
 from training import unlabelled
 from training.freeze import freeze, teacher
 from training.job import Job
@@ -95,6 +95,22 @@ def test_what_the_champion_is_not_sure_of_is_not_learned(
     answered(store, settings, WORDS)
     monkeypatch.setattr(unlabelled, "SURE", 1.1)
     assert ask(a_job(settings, store, unlabelled=100), store, Blobs.open(settings.blobs)).read == ()
+
+
+def test_nobody_teaches_itself(settings: Settings, store: Store) -> None:
+    with pytest.raises(BadInput, match="cannot teach a run that goes on from it"):
+        a_job(settings, store, parent="1", unlabelled=5)
+    store.runs.update(store.runs.list()[0].id, state=RunState.FAILED)
+    job = a_job(settings, store, parent="1", teacher="2", unlabelled=5)
+    assert job.run.params["teacher"] == "2", "a person may name another"
+
+
+def test_of_each_batch_few_are_lines_that_were_corrected_where_few_were() -> None:
+    usual = crnn.RECIPE.defaults
+    assert usual.beside(16, 0) == usual
+    assert usual.beside(16, 2000).replay == 0.9
+    assert usual.beside(500, 2000).replay == 0.8
+    assert usual.beside(2000, 100).replay == usual.replay
 
 
 def test_who_cannot_gain_from_it_is_told_why(settings: Settings, store: Store) -> None:

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from training import quantize
-from training.quantize import Layer, Probe, Twin, careful, worthwhile
+from training.quantize import Layer, Probe, Twin, careful, quarters, worthwhile
 
 LAYERS = [f"layer{n}" for n in range(8)]
 
@@ -22,21 +22,21 @@ def harm(**by_layer: float) -> Callable[[Sequence[str]], float]:
 
 
 def test_all_layers_stay_where_little_is_lost() -> None:
-    assert careful(LAYERS, harm(layer3=1.0), allowed=1.0) == LAYERS
+    assert careful(quarters(LAYERS), harm(layer3=1.0), allowed=1.0) == LAYERS
 
 
 def test_the_group_that_does_the_harm_goes_back() -> None:
-    assert careful(LAYERS, harm(layer3=5.0, layer6=1.0), allowed=1.0) == [
+    assert careful(quarters(LAYERS), harm(layer3=5.0, layer6=1.0), allowed=1.0) == [
         n for n in LAYERS if n not in ("layer2", "layer3")
     ]
 
 
 def test_groups_go_back_until_little_is_lost() -> None:
-    assert careful(LAYERS, harm(layer0=5.0, layer7=4.0), allowed=1.0) == LAYERS[2:6]
+    assert careful(quarters(LAYERS), harm(layer0=5.0, layer7=4.0), allowed=1.0) == LAYERS[2:6]
 
 
 def test_no_layer_stays_where_every_one_does_harm() -> None:
-    assert careful(LAYERS, harm(**dict.fromkeys(LAYERS, 5.0)), allowed=1.0) == []
+    assert careful(quarters(LAYERS), harm(**dict.fromkeys(LAYERS, 5.0)), allowed=1.0) == []
 
 
 def test_a_model_without_layers_has_none_to_choose() -> None:
@@ -113,6 +113,14 @@ def chain(folder: Path) -> Path:
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(made, folder / "chain.onnx")
     return folder / "chain.onnx"
+
+
+def test_a_product_goes_back_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantize, "worthwhile", lambda found: [layer.name for layer in found])
+    images = list(np.random.default_rng(1).normal(size=(2, 1, 3, 10, 20)).astype(np.float32))
+    with Twin(chain(tmp_path), images) as twin:
+        assert twin.parts == [["wide"], ["middle"], ["last"], ["product"]]
+    assert quarters([f"c{n}" for n in range(6)]) == [["c0", "c1"], ["c2", "c3"], ["c4"], ["c5"]]
 
 
 EVERY = ["wide", "middle", "last", "product"]

@@ -1,10 +1,18 @@
-"""The classic line reader: convolutions, two bidirectional LSTM layers, CTC; from corrections alone."""
+"""The classic small line reader: convolutions, two bidirectional LSTM layers, CTC.
+
+It starts from one that knows Latin print, which training/distil.py taught, or from nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,26 +24,27 @@ from redpencil.errors import BadInput
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.recipe import Hyper, LineModel, Recipe
-from training.weights import load_by_name, load_lstm
+from training.weights import Floats, fill, load_by_name, load_lstm
 
-STAGES = (  # channels, and the pooling (height, width) behind each convolution; 32 px become 1
-    (32, (2, 2)),
-    (64, (2, 2)),
-    (128, None),
-    (128, (2, 1)),
-    (192, (2, 1)),
-    (192, (2, 1)),
+STAGES = (  # channels, stride, and the pooling (height, width) behind each convolution; 32 px become 1
+    (32, 2, None),
+    (64, 1, (2, 2)),
+    (128, 1, None),
+    (128, 1, (2, 1)),
+    (192, 1, (2, 1)),
+    (192, 1, (2, 1)),
 )
 HIDDEN = 192  # per direction
 BLANK_BIAS = -1.0  # or the first thing learned is to say nothing
+DISTILLED = "crnn.npz"
 
 
 class Stage(nn.Module):
     """Convolution 3x3, batch norm, ReLU, pooling; columns that are padding stay zero."""
 
-    def __init__(self, inner: int, outer: int, pool: tuple[int, int] | None) -> None:
+    def __init__(self, inner: int, outer: int, stride: int, pool: tuple[int, int] | None) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(inner, outer, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(inner, outer, 3, stride, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(outer)
         self.pool = pool
 
@@ -45,7 +54,8 @@ class Stage(nn.Module):
             x = F.max_pool2d(x, self.pool)
         if widths is None:
             return x, None
-        widths = widths // (self.pool[1] if self.pool else 1)
+        stride = self.conv.stride[1]
+        widths = (widths + stride - 1) // stride // (self.pool[1] if self.pool else 1)
         inside = torch.arange(x.shape[-1], device=x.device) < widths[:, None]
         return x * inside[:, None, None], widths
 
@@ -58,8 +68,8 @@ class CRNN(LineModel):
     def __init__(self, alphabet: tuple[str, ...]) -> None:
         super().__init__()
         self.alphabet = alphabet
-        inner = [3, *(outer for outer, _ in STAGES)]
-        self.stages = nn.ModuleList(Stage(i, o, pool) for i, (o, pool) in zip(inner, STAGES, strict=False))
+        inner = [3, *(shape[0] for shape in STAGES)]
+        self.blocks = nn.ModuleList(Stage(i, *shape) for i, shape in zip(inner, STAGES, strict=False))
         self.lstm = nn.LSTM(STAGES[-1][0], HIDDEN, num_layers=2, bidirectional=True, batch_first=True)
         self.drop = nn.Dropout(0.2)
         self.head = nn.Conv1d(2 * HIDDEN, len(alphabet) + 1, 1)
@@ -67,7 +77,7 @@ class CRNN(LineModel):
 
     def forward(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = features
-        for stage in self.stages:
+        for stage in self.blocks:
             x, widths = stage(x, widths)
         x = x.squeeze(2).transpose(1, 2)
         if widths is None:
@@ -79,38 +89,67 @@ class CRNN(LineModel):
         return self.head(self.drop(x).transpose(1, 2)).transpose(1, 2), widths
 
 
-def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None) -> CRNN:
-    """A new reader of `texts`, or that of a crnn bundle with its alphabet grown by them."""
+@dataclass(frozen=True)
+class Chosen(Hyper):
+    """What crnn adds to the usual parameters."""
+
+    start: Literal["distilled", "scratch"] = "distilled"  # where it has no parent
+
+
+def build(parent: Path | None, texts: Iterable[str], hyper: Chosen | None = None) -> CRNN:
+    """The distilled reader, one that knows nothing, or that of a crnn bundle, able to learn `texts`."""
     if parent is None:
-        return CRNN(vocab.grow((), texts))
+        if hyper is not None and hyper.start == "scratch":
+            return CRNN(vocab.grow((), texts))
+        alphabet, stored = distilled()
+        return _grown(alphabet, texts, lambda model: fill(model, stored, DISTILLED))
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("crnn goes on from bundles of its own kind alone; train without a parent")
-    model = CRNN(vocab.grow(manifest.alphabet, texts))
     graph = parent / manifest.graphs[Precision.FP32].file
-    load_by_name(model, graph, but="lstm.")
-    load_lstm(model.lstm, graph)
-    model.head.bias.data[len(manifest.alphabet) + 1 :] = float(model.head.bias.data.min())
+
+    def read(model: CRNN) -> None:
+        load_by_name(model, graph, but="lstm.")
+        load_lstm(model.lstm, graph)
+
+    return _grown(manifest.alphabet, texts, read)
+
+
+def _grown(alphabet: tuple[str, ...], texts: Iterable[str], read: Callable[[CRNN], None]) -> CRNN:
+    """A reader with weights for `alphabet`; characters that are new begin as the least likely."""
+    model = CRNN(vocab.grow(alphabet, texts))
+    read(model)
+    model.head.bias.data[len(alphabet) + 1 :] = float(model.head.bias.data[: len(alphabet) + 1].min())
     return model
+
+
+def kept() -> Traversable:
+    return resources.files("redpencil") / "data" / DISTILLED
+
+
+def distilled() -> tuple[tuple[str, ...], dict[str, Floats]]:
+    """Alphabet and weights of the reader of Latin print that training/distil.py taught."""
+    with kept().open("rb") as file:
+        stored = dict(np.load(file, allow_pickle=False))
+    alphabet = tuple(str(stored.pop("alphabet")))
+    return alphabet, {name: array.astype(np.float32) for name, array in stored.items()}
 
 
 RECIPE = Recipe(
     name="crnn",
-    summary="trains a CNN with two BiLSTM layers and CTC from the corrections alone",
-    defaults=Hyper(
-        lr=2e-3,
-        steps=600,
-        passes=20,
-        report_every=50,
+    summary="trains a small fast CNN with two BiLSTM layers and CTC, from one that knows Latin print",
+    defaults=Chosen(
+        lr=1e-3,
+        steps=0,
+        many_passes=50,
         warmup=0.1,
         clip=5.0,
         weight_decay=1e-4,
-        replay=0.0,
-        rehearsal=0,
+        precision="bf16",
+        rehearsed="latin",
         copies=0,
-        augment=1.0,
         patience=0,
     ),
     build=build,
-    starts_from="scratch",
+    starts_from="own",
 )
