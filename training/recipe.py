@@ -91,8 +91,11 @@ class Hyper:
             raise BadInput("training parameters batch and accumulate are at least 1")
 
     def beside(self, new: int, read: int) -> Hyper:
-        """These for a run with so many new lines, and so many read by a teacher: more of each batch are these
-        where they are more, at most FEW_NEW new ones remain, so that few are not met a thousand times."""
+        """These for a run with so many new lines and so many that a teacher read.
+
+        The more were read, the more of each batch is rehearsed, until FEW_NEW of it are new lines: few
+        would else be met a thousand times.
+        """
         share = 1 - new / (new + read) if read else 0.0
         return replace(self, replay=max(self.replay, min(share, 1 - FEW_NEW)))
 

@@ -56,3 +56,9 @@ def test_crnn_learns_ten_lines_by_heart() -> None:
     model = crnn.build(None, [line.text for line in corrected], hyper)
     learn(model, corrected, hyper)
     assert error(Unseen.of("own", corrected, model.eval()), model) < 0.05
+
+
+def test_crnn_knows_latin_print_before_it_learns_anything() -> None:
+    print_ = [line for line in linepack.load("golden") if max(line.text) < "\u2e80"][::8]
+    model = crnn.build(None, []).eval()
+    assert error(Unseen.of("golden", [Line(x.image, x.text) for x in print_], model), model) < 0.05
