@@ -71,11 +71,23 @@ class Twin:
     def write(self, target: Path, layers: Sequence[str]) -> None:
         """Write the graph with these of its layers in INT8."""
         model = restored(self._all, self._exact, set(layers))
-        if recurrent := [name for name in self._recurrent if name in layers]:
-            kinds = {"op_types_to_quantize": [RECURRENT], "nodes_to_quantize": recurrent}
-            quantize_dynamic(model, target, per_channel=True, weight_type=QuantType.QInt8, **kinds)
-        else:
-            onnx.save(model, target)
+        recurrent = [n for n in model.graph.node if n.name in layers and n.op_type == RECURRENT]
+        for node in recurrent:
+            comes_in = node.input[0]
+            node.CopyFrom(next(n for n in self._dynamic.node if node.output[0] in n.output))
+            node.input[0] = comes_in
+        if recurrent:
+            _store(model.graph, [*model.graph.initializer, *self._dynamic.initializer])
+            model.opset_import.append(onnx.helper.make_opsetid(recurrent[0].domain, 1))
+        onnx.save(model, target)
+
+    @cached_property
+    def _dynamic(self) -> onnx.GraphProto:
+        """The graph with its recurrent layers alone in INT8."""
+        target = Path(self._scratch.name) / "dynamic.onnx"
+        kinds = {"op_types_to_quantize": [RECURRENT], "weight_type": QuantType.QInt8}
+        quantize_dynamic(self._prepared, target, per_channel=True, **kinds)
+        return onnx.load(target).graph
 
     @cached_property
     def _all(self) -> onnx.ModelProto:
@@ -112,12 +124,19 @@ def restored(twin: onnx.ModelProto, exact: onnx.ModelProto, layers: Set[str]) ->
     for node in stay:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
-    needed = {n for node in stay for n in node.input} - {n for node in stay for n in node.output}
-    stored = {t.name: t for t in (*exact.graph.initializer, *twin.graph.initializer) if t.name in needed}
-    for field, content in ((model.graph.node, stay), (model.graph.initializer, stored.values())):
-        del field[:]
-        field.extend(content)
+    del model.graph.node[:]
+    model.graph.node.extend(stay)
+    _store(model.graph, [*exact.graph.initializer, *twin.graph.initializer])
     return model
+
+
+def _store(graph: onnx.GraphProto, tensors: Sequence[onnx.TensorProto]) -> None:
+    """Let a graph hold those of the tensors that its nodes take and none of them gives, each name once."""
+    given = {name for node in graph.node for name in node.output}
+    needed = {name for node in graph.node for name in node.input} - given
+    stored = {t.name: t for t in tensors if t.name in needed}
+    del graph.initializer[:]
+    graph.initializer.extend(stored.values())
 
 
 def _taken_back(graph: onnx.GraphProto, rounded: Set[str]) -> dict[str, str]:
