@@ -55,7 +55,9 @@ class Twin:
         quant_pre_process(source, self._prepared, skip_symbolic_shape=True)
         self._exact = onnx.load(self._prepared)
         probe = Probe(onnx.load(self._prepared))
-        self._products = worthwhile(probe.layers(calibration[0]))
+        found = probe.layers(calibration[0])
+        self._work = {layer.name: layer.work for layer in found}
+        self._products = worthwhile(found)
         self._recurrent = [n.name for n in self._exact.graph.node if n.op_type == RECURRENT]
         self.layers = [*self._products, *self._recurrent]
         save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
@@ -67,6 +69,10 @@ class Twin:
         kinds = {node.name: node.op_type for node in self._exact.graph.node}
         first = [name for name in self.layers if kinds[name] == "Conv"]
         return [*quarters(first), *quarters([name for name in self.layers if name not in first])]
+
+    def work(self, layers: Sequence[str]) -> int:
+        """The multiplications that they do on a line; those of recurrent layers are not counted."""
+        return sum(self._work.get(name, 0) for name in layers)
 
     def write(self, target: Path, layers: Sequence[str]) -> None:
         """Write the graph with these of its layers in INT8."""
@@ -224,16 +230,21 @@ def quarters(layers: Sequence[str]) -> list[list[str]]:
 
 
 def careful(
-    parts: Sequence[Sequence[str]], loss: Callable[[Sequence[str]], float], allowed: float
+    parts: Sequence[Sequence[str]],
+    loss: Callable[[Sequence[str]], float],
+    allowed: float,
+    work: Callable[[Sequence[str]], int] = len,
 ) -> list[str]:
-    """As many of the layers as lose at most `allowed`, found by leaving out the worst of the parts.
+    """Layers that lose at most `allowed`, found by leaving out part after part.
 
+    Each time that one without which least is lost; of those that are enough the one that leaves most `work`.
     `loss` measures a choice. An empty answer says that none will do.
     """
-    kept = [list(part) for part in parts]
-    while kept and loss(_joined(kept)) > allowed:
+    kept, lost = [list(part) for part in parts], loss(_joined(parts)) if parts else 0.0
+    while kept and lost > allowed:
         rests = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
-        kept = min(rests, key=lambda rest: loss(_joined(rest)) if rest else 0.0)
+        found = [(loss(_joined(rest)) if rest else 0.0, rest) for rest in rests]
+        lost, kept = min(found, key=lambda one: (max(one[0], allowed), -work(_joined(one[1]))))
     return _joined(kept)
 
 

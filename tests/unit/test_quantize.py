@@ -35,6 +35,13 @@ def test_groups_go_back_until_little_is_lost() -> None:
     assert careful(quarters(LAYERS), harm(layer0=5.0, layer7=4.0), allowed=1.0) == LAYERS[2:6]
 
 
+def test_of_choices_that_lose_little_enough_the_one_that_does_most_work_is_taken() -> None:
+    work = {"light": 1, "heavy": 100, "other": 50}
+    parts = [[name] for name in work]
+    chosen = careful(parts, harm(light=4.0, heavy=5.0), 5.0, lambda names: sum(work[n] for n in names))
+    assert chosen == ["heavy", "other"], "without the heavy one less would be lost"
+
+
 def test_no_layer_stays_where_every_one_does_harm() -> None:
     assert careful(quarters(LAYERS), harm(**dict.fromkeys(LAYERS, 5.0)), allowed=1.0) == []
 
