@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from redpencil.bundle import Graph, Manifest
@@ -132,7 +133,7 @@ def _with_int8(
 
         def loss(layers: Sequence[str]) -> float:
             _save(folder, manifest, twin, layers)
-            return lost(exact, _errors(folder, control))
+            return beyond_chance(np.subtract(_errors(folder, control), exact))
 
         return _save(folder, manifest, twin, careful(twin.parts, loss, allowed, twin.work))
 
@@ -149,9 +150,9 @@ def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -
     return manifest
 
 
-def lost(before: Sequence[int], after: Sequence[int]) -> int:
-    """Characters lost over all lines. No allowance is made for chance, since the gate makes none."""
-    return sum(after) - sum(before)
+def beyond_chance(changes: NDArray[Any]) -> float:
+    """Characters lost over all lines, less one standard error: some are lost and won by chance."""
+    return float(changes.sum() - np.sqrt(np.square(changes).sum()))
 
 
 def _errors(folder: Path, lines: Sequence[Line]) -> list[int]:

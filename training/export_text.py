@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from redpencil.generate import TextReader
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.types import Precision
 from training.data import Line
-from training.export import OPSET, name_all
+from training.export import OPSET, beyond_chance, name_all
 from training.image_to_text import ImageToText
 from training.quantize import Twin
 from training.torch_decoder import MEMORY, NEW, PAST, TorchDecoder
@@ -236,11 +235,6 @@ def _with(folder: Path, manifest: Manifest, layers: int) -> Manifest:
     )
     made.save(folder)
     return made
-
-
-def beyond_chance(changes: NDArray[Any]) -> float:
-    """Words lost over all images, less one standard error: some are lost and won by chance."""
-    return float(changes.sum() - np.sqrt(np.square(changes).sum()))
 
 
 def wrong(folder: Path, control: Sequence[tuple[Pixels, list[str]]]) -> list[int]:

@@ -160,7 +160,7 @@ def test_a_graph_that_does_not_answer_as_torch_does_is_refused(
 def test_where_int8_loses_too_much_there_is_none(
     tmp_path: Path, lines: list[PackedLine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "lost", lambda before, after: 10**9)
+    monkeypatch.setattr(export, "beyond_chance", lambda changes: 1e9)
     manifest = export.to_bundle(recurrent(), tmp_path, lines[:40], {})
     assert manifest.precision is Precision.FP32
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle.json", "fp32.onnx"]
