@@ -15,9 +15,9 @@ HERE = ("127.0.0.1", "localhost")
 
 def direct() -> None:
     """From now on this process, and all that it starts, reaches this machine without any proxy."""
-    for name in ("no_proxy", "NO_PROXY"):
-        known = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join([*known, *(host for host in HERE if host not in known)])
+    spellings = ("no_proxy", "NO_PROXY")  # programs differ in which one they ask first
+    known = [host for name in spellings for host in os.environ.get(name, "").split(",") if host]
+    os.environ |= dict.fromkeys(spellings, ",".join(dict.fromkeys([*known, *HERE])))
 
 
 def free(count: int) -> list[int]:

@@ -186,7 +186,9 @@ class Cycle:
         if job.again:
             told += f" and again on {len(job.again)} that its parent knew"
         if job.read:
-            told += f", and on {len(job.read)} lines that nobody corrected, as the champion reads them"
+            told += (
+                f", and on {len(job.read)} that nobody corrected, as {job.run.params['teacher']} reads them"
+            )
         if job.left_out:
             told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)

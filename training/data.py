@@ -112,10 +112,10 @@ def primer(
 def set_aside(
     corrected: Sequence[Line], share: float, known: Container[str] = ()
 ) -> tuple[list[Line], list[Line]]:
-    """(learn, validate): whole groups, chosen by hash, hold about `share` of the groups with new lines.
+    """(learn, validate): the new lines of about `share` of their groups, chosen by hash, validate.
 
     New are lines whose keys are not `known`, or all where none is: how well a run learns these, other
-    documents do not tell. Too few leave nothing to validate on: then a run ends with its steps.
+    lines do not tell. Too few leave nothing to validate on: then a run ends with its steps.
     """
     new = [line for line in corrected if line.key not in known] or corrected
     groups = sorted({line.group for line in new}, key=_rank)

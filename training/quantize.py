@@ -71,8 +71,10 @@ class Twin:
         return [*quarters(first), *quarters([name for name in self.layers if name not in first])]
 
     def work(self, layers: Sequence[str]) -> int:
-        """The multiplications that they do on a line; those of recurrent layers are not counted."""
-        return sum(self._work.get(name, 0) for name in layers)
+        """The multiplications that they do on a line. A recurrent layer, whose steps wait for each other,
+        counts as much as all others together (docs/log.md, 2026-11-28)."""
+        every = sum(self._work.values())
+        return sum(self._work.get(name, every) for name in layers)
 
     def write(self, target: Path, layers: Sequence[str]) -> None:
         """Write the graph with these of its layers in INT8."""

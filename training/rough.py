@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from redpencil.pixels import Pixels
+from training.texts import Rng
 
-Rng = np.random.Generator
 INK = 0.35  # of the darkest ink: a row with less is margin
 
 

@@ -20,6 +20,7 @@ from redpencil.pixels import Preprocessing
 from redpencil.reader import LineReader
 from redpencil.types import Precision
 from training import export
+from training.quantize import Twin
 from training.recipe import LineModel
 from training.recipes import ppocr
 
@@ -127,6 +128,17 @@ def test_an_lstm_reads_any_width_in_any_batch(tmp_path: Path, lines: list[Packed
         indices, probabilities = reader.infer(images)
         assert (indices == wanted[0].numpy()).mean() > 0.99
         assert np.allclose(probabilities, wanted[1].numpy(), atol=1e-3)
+
+
+def test_an_lstm_counts_as_the_work_that_it_is(tmp_path: Path) -> None:
+    model = recurrent()
+    image = np.zeros((1, 1, 16, 64), np.float32)
+    export.write_graph(model.export_module(), tmp_path / "fp32.onnx", image)
+    with Twin(tmp_path / "fp32.onnx", [image]) as twin:
+        lstm = [name for name in twin.layers if "LSTM" in name]
+        others = [name for name in twin.layers if name not in lstm]
+        assert len(lstm) == 2
+        assert twin.work(lstm[:1]) >= twin.work(others) > 0
 
 
 def test_an_lstm_is_served_in_int8_and_answers_nearly_the_same(
