@@ -35,6 +35,13 @@ def take(store: Store, task: Task) -> Snapshot:
     return snapshot
 
 
+def outdated(store: Store, id: str) -> list[str]:
+    """What a snapshot would teach that counts no longer: revoked, or its place corrected anew."""
+    kept = store.snapshots.get(id)
+    live = {c.id for c in store.corrections.live(kept.task)}
+    return [m.correction for m in kept.side(Split.TRAIN) if m.correction not in live]
+
+
 def learned(store: Store, version: ModelVersion | None) -> set[str]:
     """The corrections that a version or its ancestors learned from: the training part of their
     snapshots, as far as their runs did not leave them out."""

@@ -147,11 +147,11 @@ def _check_arms(state: ServingState, challenger: str, champion: str | None = Non
 
 def _check_cleared(house: House, model: str, version: str) -> None:
     """Answers reach people: the gate passed the version, or somebody let it in before."""
-    verdict = house.store.versions.verdict(model, version)
+    verdict = promote.standing(house.store, model, version)
     if verdict is not None and verdict.outcome is Outcome.PASSED:
         return
     if not house.store.ledger.deployments(model, version):
-        said = "has not judged" if verdict is None else f"says {verdict.outcome.value} of"
+        said = "has not judged beside the champion" if verdict is None else f"says {verdict.outcome.value} of"
         raise Refused(
             f"the gate {said} version {version}, so it may read along (mirror) but not answer (weight)"
         )

@@ -72,7 +72,8 @@ def judge(model: str, version: str, house: Here) -> dict[str, Any]:
 def promote_version(model: str, body: Promote, house: Here, caller: Caller, once: OnceOnly) -> Response:
     """Make a version the champion, as moving the alias in MLflow does.
 
-    Passed: 200, served. Never judged: 202, the gate judges it and then it is promoted or refused.
+    Passed: 200, served. Never judged beside today's champion: 202, the gate judges it, then it is
+    promoted or refused.
     Failed or inconclusive: 409 with the gate's reasons.
     """
     return once(lambda: _promoted(house, house.known(model), body, _who(body.who, caller)))
@@ -98,7 +99,9 @@ def _to_be_judged(house: House, model: str, body: Promote, who: str) -> Answer:
     house.store.ledger.append(said)
     house.registry.set_alias(model, CHAMPION, body.version)
     house.reconciler.wake()
-    words = f"version {body.version} has no verdict yet; it is judged now, then promoted or refused"
+    words = (
+        f"{promote.unjudged(house.store, model, body.version)}; it is judged now, then promoted or refused"
+    )
     return 202, serving(model, house) | {"state": "judging", "why": words}
 
 

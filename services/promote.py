@@ -50,13 +50,33 @@ def rollback(store: Store, model: str, who: str, why: str) -> ServingState:
     return _change(store, model, to, "rollback", None, who, why, {})
 
 
+def standing(store: Store, model: str, version: str) -> Verdict | None:
+    """The gate's word on a version beside today's champion; None where it has not said one.
+
+    What was held against an earlier champion is to be judged anew; what was served before is not.
+    """
+    verdict = store.versions.verdict(model, version)
+    if verdict is None or store.ledger.deployments(model, version):
+        return verdict
+    return verdict if verdict.champion == (store.serving.get(model).champion or "") else None
+
+
+def unjudged(store: Store, model: str, version: str) -> str:
+    """Why a version has still to be judged."""
+    verdict = store.versions.verdict(model, version)
+    if verdict is None:
+        return f"version {version} has no verdict yet"
+    now = store.serving.get(model).champion
+    return f"version {version} was judged beside {verdict.champion or 'no champion'}, and {now} is served now"
+
+
 def admit(store: Store, model: str, version: str) -> Verdict | None:
-    """The passing verdict that lets a version be served, None where it was never judged.
+    """The passing verdict that lets a version be served, None where it has still to be judged.
 
     Refused tells the gate's reasons, NotFound that there is no such version.
     """
     store.versions.get(model, version)
-    verdict = store.versions.verdict(model, version)
+    verdict = standing(store, model, version)
     if verdict is not None and verdict.outcome is not Outcome.PASSED:
         raise Refused(
             f"the gate says {verdict.outcome.value} of {model} {version}: {'; '.join(verdict.reasons)}"

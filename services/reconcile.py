@@ -155,7 +155,7 @@ class Reconciler:
         override = _override(tags)
         if override is not None and not self._spent(model, version, override):
             return self._promote(model, version, *override, "override")
-        verdict = self._store.versions.verdict(model, version)
+        verdict = promote.standing(self._store, model, version)
         if verdict is None:
             return self._have_judged(model, version)
         decided = self._decide(model, version, state, verdict, tags)
@@ -206,9 +206,8 @@ class Reconciler:
         place = self._judge.ask(model, version)
         now = self._judge.now
         beside = f"; {now[0]} {now[1]} is being judged first" if place == "waiting" and now else ""
-        return Standing(
-            place, f"version {version} has no verdict yet, so the gate judges it{beside}", version
-        )
+        told = f"{promote.unjudged(self._store, model, version)}, so the gate judges it{beside}"
+        return Standing(place, told, version)
 
     def _know(self, model: str, version: str) -> None:
         """Make a version that was registered by hand known, if what it holds is a bundle."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 
 from redpencil.errors import BadInput, Conflict
+from redpencil.snapshot import outdated
 from redpencil.types import Run, RunState, Task
 from services import leash
 from services.bodies import NewRun
@@ -85,11 +86,21 @@ def cancel(id: str, house: Here) -> dict[str, Any]:
 
 @router.post("/{id}/resume", status_code=202)
 def resume(id: str, house: Here, once: OnceOnly) -> Response:
-    """Queue a failed run again; it goes on from its last finished step and checkpoint."""
+    """Queue a failed run again; it goes on from its last finished step and checkpoint.
+
+    409 where it has not failed, or would learn what has been revoked or corrected anew meanwhile.
+    """
     return once(lambda: _requeued(house, id))
 
 
 def _requeued(house: House, id: str) -> Answer:
+    run = house.store.runs.get(id)
+    gone = outdated(house.store, run.snapshot) if run.snapshot and not run.version else []
+    if gone:
+        raise Conflict(
+            f"run {id} would learn from corrections that were revoked or corrected anew since it began "
+            f"({len(gone)} of them, such as {gone[0]}); start a new run, which learns from what counts now"
+        )
     return 202, of_run(house.store.runs.again(id), house.settings.mlflow)
 
 

@@ -102,8 +102,8 @@ class World:
         return made
 
     def judge(self, version: str, outcome: Outcome, reason: str = "", model: str = MODEL) -> None:
-        said = (reason,) if reason else ()
-        verdict = Verdict(outcome, said, Precision.INT8, {}, {}, version, judged_at=time.time())
+        said, beside = (reason,) if reason else (), self.store.serving.get(model).champion or ""
+        verdict = Verdict(outcome, said, Precision.INT8, {}, {}, version, beside, time.time())
         self.store.versions.put_verdict(model, version, verdict)
 
     def serve(self, *versions: str, model: str = MODEL) -> None:

@@ -62,6 +62,23 @@ def test_an_unjudged_version_is_judged_and_then_followed(world: World) -> None:
     assert world.registry.versions[MODEL, "2"]["gate.verdict"] == "passed"
 
 
+def test_what_passed_beside_an_earlier_champion_is_held_against_todays(world: World) -> None:
+    world.serve("1")
+    world.version("2")
+    world.version("3")
+    for version in ("2", "3"):
+        point(world, version)
+        standing = world.tick()
+    assert (champion(world), standing.state) == ("2", "waiting")
+    assert "3 was judged beside 1, and 2 is served now" in standing.why
+    world.judge("3", Outcome.FAILED, "worse than 2")
+    assert world.tick().state == "refused"
+    assert (champion(world), alias(world)) == ("2", "2")
+    point(world, "1")
+    assert world.tick().state == "agreed", "what was served before needs no new verdict"
+    assert champion(world) == "1"
+
+
 def test_where_the_gate_breaks_down_the_version_is_refused(world: World) -> None:
     world.serve("1")
     world.version("2", None)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from service_house import MODEL, Client, World, correct, error
 
-from redpencil.types import RunState
+from redpencil import snapshot
+from redpencil.snapshot import side_of
+from redpencil.types import RunState, Split, Task
 
 
 @pytest.fixture
@@ -104,3 +106,29 @@ def test_a_failed_run_can_be_resumed(world: World, client: Client) -> None:
     assert not world.store.runs.cancel_requested(id), "what was asked of the attempt before is over"
     run = world.store.runs.get(id)
     assert (run.state, run.attempts, run.error) == (RunState.QUEUED, 0, None)
+
+
+@pytest.mark.parametrize("change", ["revoked", "corrected anew"])
+def test_a_failed_run_does_not_go_on_with_what_counts_no_longer(
+    change: str, world: World, client: Client
+) -> None:
+    group = next(g for g in "abcdefgh" if side_of(g) is Split.TRAIN)
+    prediction = world.prediction("x", image=world.image("x", group))
+    correct(client, prediction, "y")
+    id = client.post("/v1/training-runs", json={}).json()["id"]
+    world.store.runs.claim_next(MODEL)
+    taken = snapshot.take(world.store, Task.OCR)
+    world.store.runs.update(id, state=RunState.FAILED, snapshot=taken.id)
+    [member] = taken.members
+    if change == "revoked":
+        client.post(f"/v1/corrections/{member.correction}/revoke", json={"why": "a slip"})
+    else:
+        correct(client, prediction, "z")
+    answer = client.post(f"/v1/training-runs/{id}/resume")
+    assert answer.status_code == 409
+    assert member.correction in error(answer)
+    assert "start a new run" in error(answer)
+    world.store.runs.update(id, version="2")
+    assert client.post(f"/v1/training-runs/{id}/resume").status_code == 202, (
+        "it has learned; it is to be judged"
+    )
