@@ -7,7 +7,7 @@ chance where its 95 % interval leaves zero out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
@@ -18,7 +18,7 @@ from redpencil.measure import CER, Measure
 from redpencil.slices import LineScore, Slice, rate
 from redpencil.types import Outcome, Precision, Verdict
 from redpencil.verdict_page import report_markdown
-from redpencil.wording import percent
+from redpencil.wording import moved, percent
 from redpencil.worth import Worth, beats, keeps
 
 __all__ = ["Latency", "LineScore", "Worth", "judge", "report_markdown"]
@@ -50,13 +50,17 @@ def judge(
     latency: Latency,
     measure: Measure = CER,
     worth: Worth | None = None,
+    start: float | None = None,
+    fresh: Collection[str] | None = None,
     candidate: str = "",
     champion: str = "",
     judged_at: float = 0.0,
 ) -> Verdict:
     """Judge a candidate by every rule; the worst finding is the outcome and comes first.
 
-    `golden` are the lines of the base domain; `worth` is for captions alone.
+    `golden` are the lines of the base domain; `worth` is for captions alone. `start` is the rate at
+    which golden lines were read by what was served first, so that small losses do not add up unseen.
+    `fresh` are the keys of held-out lines that the champion was not yet judged by; None: all.
     `scores` holds `holdout`, `trained` and the base's slice (see `Slice.scores`), `precision` and
     `latency`; `items` says of every correction what the candidate changed, and is empty for a first version.
     """
@@ -64,10 +68,12 @@ def judge(
     _check(lines)
     precision, choice = _precision(lines, latency, measure)
     unseen = Slice(measure.held, tuple(holdout), precision, measure)
+    new = unseen if fresh is None else unseen.only(fresh)
     seen = Slice(measure.learned, tuple(trained), precision, measure)
     base = Slice(measure.base, tuple(golden), precision, measure)
     first = all(part.before is None for part in (unseen, seen, base))
-    rules = _first_version(unseen, base, worth) if first else _findings(unseen, seen, base, latency)
+    rules = _first_version(unseen, base, worth) if first else _findings(unseen, new, seen, base, latency)
+    rules = [*rules, *_drift(base, start)]
     findings = sorted((choice, *rules, *_keeps_worth(unseen, worth)), key=lambda f: SEVERITY.index(f.outcome))
     return Verdict(
         outcome=findings[0].outcome,
@@ -94,9 +100,8 @@ def _check(lines: Sequence[LineScore]) -> None:
         raise BadInput("the INT8 candidate must have read all judged lines or none of them")
 
 
-def _findings(unseen: Slice, seen: Slice, base: Slice, latency: Latency) -> Iterable[Finding]:
-    few = len(unseen.lines) < FEW_LINES
-    rules = [_golden(base), _few_holdout(unseen) if few else _holdout(unseen), _trained(seen, few)]
+def _findings(unseen: Slice, new: Slice, seen: Slice, base: Slice, latency: Latency) -> Iterable[Finding]:
+    rules = [_golden(base), _holdout(unseen, new), _trained(seen, len(new.lines) < FEW_LINES)]
     return [*rules, *_few_documents(unseen), _latency(latency, base.precision, base.measure)]
 
 
@@ -163,6 +168,17 @@ def _golden(base: Slice) -> Finding:
     return Finding(Outcome.INCONCLUSIVE, f"{change(base)}; {limit}: more than that, but it may be chance.")
 
 
+def _drift(base: Slice, start: float | None) -> Iterable[Finding]:
+    """What one version may lose beside the one before it, ten may not lose one after the other."""
+    if start is None or base.after - start <= base.measure.allowed(start):
+        return
+    yield Finding(
+        Outcome.INCONCLUSIVE,
+        f"Since the first version served, {base.measure.name} on {number(base)} {moved(start, base.after)}: "
+        f"of version after version up to {100 * base.measure.allowed(start):.2f} points are allowed in all.",
+    )
+
+
 def _nothing_to_forget(measure: Measure) -> Finding:
     if measure.golden:
         return Finding(Outcome.INCONCLUSIVE, "There are no golden lines, so forgetting cannot be judged.")
@@ -171,25 +187,38 @@ def _nothing_to_forget(measure: Measure) -> Finding:
     )
 
 
-def _holdout(unseen: Slice) -> Finding:
-    """On lines that it never saw, the candidate must be better beyond chance."""
-    if unseen.surely_worse:
-        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
-    if unseen.surely_better:
-        return Finding(Outcome.PASSED, f"{change(unseen)}: better.")
-    return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: no gain beyond chance.")
+def _holdout(unseen: Slice, new: Slice) -> Finding:
+    """On lines that it never saw, the candidate must be better beyond chance, and nowhere surely worse.
 
-
-def _few_holdout(unseen: Slice) -> Finding:
-    measure = unseen.measure
-    caution = f"caution, fewer than {FEW_LINES} {measure.thing}s prove little"
+    Lines that came since the champion was judged show what is new: among many older ones it drowns.
+    """
     if not unseen.lines:
-        return Finding(Outcome.PASSED, f"No {measure.corrected} is held out yet: {caution}.")
-    if unseen.surely_worse:
-        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
+        return Finding(Outcome.PASSED, f"No {unseen.measure.corrected} is held out yet: {_caution(unseen)}.")
+    for part in (unseen, new):
+        if part.surely_worse:
+            return Finding(Outcome.FAILED, f"{change(part)}: worse.")
+    for part in (unseen, new):
+        if len(part.lines) >= FEW_LINES and part.surely_better and unseen.change <= 0:
+            return Finding(Outcome.PASSED, f"{change(part)}: better.")
+    if len(new.lines) >= FEW_LINES:
+        return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: no gain beyond chance.")
+    return _few_holdout(unseen, new)
+
+
+def _few_holdout(unseen: Slice, new: Slice) -> Finding:
+    """Where hardly a held-out line can show a gain, none may be lost."""
+    caution = _caution(unseen)
+    if len(unseen.lines) >= FEW_LINES:
+        caution = (
+            f"caution, only {len(new.lines)} of them are new to the gate, and {FEW_LINES} would prove more"
+        )
     if unseen.change > 0:
         return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: worse, but it may be chance; {caution}.")
     return Finding(Outcome.PASSED, f"{change(unseen)}: not worse; {caution}.")
+
+
+def _caution(unseen: Slice) -> str:
+    return f"caution, fewer than {FEW_LINES} {unseen.measure.thing}s prove little"
 
 
 def _few_documents(unseen: Slice) -> Iterable[Finding]:

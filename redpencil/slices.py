@@ -5,8 +5,8 @@ A line is what the task asks about: a line of text, or a whole image that a capt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -57,6 +57,10 @@ class Slice:
     lines: tuple[LineScore, ...]
     precision: Precision
     measure: Measure = CER
+
+    def only(self, keys: Collection[str]) -> Slice:
+        """The new ones among these lines."""
+        return replace(self, words=f"new {self.words}", lines=tuple(x for x in self.lines if x.key in keys))
 
     @cached_property
     def before(self) -> float | None:

@@ -72,6 +72,8 @@ def hold(
         latency=_latency([*holdout, *trained, *base]),
         measure=asked.measure,
         worth=_worth(holdout, "" if bench.opponent else _parrot(store)) if task is Task.CAPTION else None,
+        start=_start(store, model, base) if asked.measure.golden else None,
+        fresh=asked.fresh,
         candidate=version,
         champion=bench.opponent or "",
         judged_at=time.time(),
@@ -89,25 +91,33 @@ def hold(
 
 @dataclass(frozen=True)
 class Questions:
-    """What a trial asks: the places held out, those learned from, and those of the base domain."""
+    """What a trial asks: the places held out, those learned from, and those of the base domain.
+
+    `fresh` are keys of places held out that the champion's own snapshot does not hold.
+    """
 
     measure: Measure
     held: Sequence[Place]
     learned: Sequence[Place]
     base: Sequence[Place]
+    fresh: frozenset[str]
 
     @classmethod
     def of(cls, store: Store, candidate: ModelVersion, task: Task, champion: str | None) -> Questions:
         """Newest first. Where there is no golden set, what the champion knew as well is the base."""
         measure, live = MEASURES[task], places(store.corrections.live(task))
         held = [p for p in live if snapshot.side_of(p.group) is Split.HOLDOUT]
-        known, before = snapshot.learned(store, candidate), set[str]()
-        if champion and not measure.golden:
-            before = snapshot.learned(store, store.versions.get(candidate.model, champion))
+        known, before, met = snapshot.learned(store, candidate), set[str](), set[str]()
+        served = store.versions.get(candidate.model, champion) if champion else None
+        if served and served.snapshot:
+            met = {m.correction for m in store.snapshots.get(served.snapshot).members}
+        if served and not measure.golden:
+            before = snapshot.learned(store, served)
+        fresh = frozenset(p.key for p in held if not met & set(p.corrections))
         learned = [p for p in live if known & set(p.corrections)]
         new = [p for p in learned if known & set(p.corrections) - before]
         old = [p for p in learned if not known & set(p.corrections) - before]
-        return cls(measure, held, new, old)
+        return cls(measure, held, new, old, fresh)
 
     @property
     def most(self) -> int:
@@ -133,6 +143,18 @@ class Questions:
         """The fate of a place, told of each of its corrections."""
         asked = {p.key: p.corrections for p in (*self.held, *self.learned, *self.base)}
         return {id: fate for key, fate in fates.items() for id in asked[key]}
+
+
+def _start(store: Store, model: str, golden: Sequence[Reading]) -> float | None:
+    """How these golden lines were read by what was served first, or since a person last overrode the gate."""
+    served = store.ledger.deployments(model)
+    chosen = max((n for n, entry in enumerate(served) if entry.action == "override"), default=0)
+    for entry in served[chosen:]:
+        verdict = store.versions.verdict(model, entry.to_version) if entry.to_version else None
+        scores = verdict.scores.get("golden", {}) if verdict else {}
+        if scores.get("chars") == sum(r.score.chars for r in golden):
+            return float(scores["cer"]["candidate"])
+    return None
 
 
 def _parrot(store: Store) -> str:

@@ -19,7 +19,7 @@ def golden(champion=0, candidate=0, **rest):
     return some(100, champion, candidate, "golden", **rest)
 
 
-def verdict(holdout=None, trained=None, base=None, latency=FAST):
+def verdict(holdout=None, trained=None, base=None, latency=FAST, **more):
     return judge(
         holdout=some(20, 4, 1, "unseen") if holdout is None else holdout,
         trained=some(80, 4, 0, "seen") if trained is None else trained,
@@ -28,6 +28,7 @@ def verdict(holdout=None, trained=None, base=None, latency=FAST):
         candidate="3",
         champion="2",
         judged_at=1.5,
+        **more,
     )
 
 

@@ -34,11 +34,13 @@ class Ledger:
         with self._db.read() as connection:
             return _entries(connection.execute(page(connection, query, _table, after, limit)).all())
 
-    def deployments(self, model: str, version: str) -> builtins.list[LedgerEntry]:
-        """When a version was made champion, oldest first."""
-        made = (_table.c.model == model, _table.c.to_version == version, _table.c.action.in_(DEPLOYING))
+    def deployments(self, model: str, version: str | None = None) -> builtins.list[LedgerEntry]:
+        """When a version, or any one, was made champion, oldest first."""
+        query = select(_table).where(_table.c.model == model, _table.c.action.in_(DEPLOYING))
+        if version is not None:
+            query = query.where(_table.c.to_version == version)
         with self._db.read() as connection:
-            return _entries(connection.execute(select(_table).where(*made).order_by(_table.c.n)).all())
+            return _entries(connection.execute(query.order_by(_table.c.n)).all())
 
 
 def enter(connection: Connection, entry: LedgerEntry) -> None:

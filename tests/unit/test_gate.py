@@ -79,6 +79,19 @@ def test_a_rise_within_five_per_cent_passes_even_when_it_is_certain():
     assert judged.outcome is Outcome.PASSED
 
 
+def test_small_losses_of_many_versions_do_not_add_up_unseen():
+    """Each version may lose 0.1 points beside the one before; from the first one on so much in all."""
+    base = golden(100, 104, chars=4000)
+    assert verdict(base=base).outcome is Outcome.PASSED
+    assert verdict(base=base, start=0.0251).outcome is Outcome.PASSED
+    judged = verdict(base=base, start=0.0241)
+    assert judged.outcome is Outcome.INCONCLUSIVE
+    assert (
+        "Since the first version served, CER on 100 golden lines rose from 2.4 % to 2.6 %"
+        in judged.reasons[0]
+    )
+
+
 def test_without_a_golden_set_forgetting_cannot_be_judged():
     assert verdict(base=[]).outcome is Outcome.INCONCLUSIVE
 
@@ -111,6 +124,30 @@ def test_no_holdout_line_at_all_is_no_obstacle():
     judged = verdict(holdout=[])
     assert judged.outcome is Outcome.PASSED
     assert judged.scores["holdout"]["cer"]["champion"] is None
+
+
+def test_new_held_out_lines_show_a_gain_that_drowns_among_old_ones():
+    old = [line(f"old-{n}", 3, 3, group=f"old-{n // 10}") for n in range(100)]
+    new = [line(f"new-{n}", 9, 2, group=f"new-{n // 6}") for n in range(12)]
+    assert verdict(holdout=[*old, *new]).outcome is Outcome.INCONCLUSIVE
+    keys = {x.key for x in new}
+    judged = verdict(holdout=[*old, *new], fresh=keys)
+    assert judged.outcome is Outcome.PASSED
+    assert "On 12 new held-out corrected lines CER fell" in reason(judged, "new held-out")
+    spoiled = [line(f"old-{n}", 3, 4, group=f"old-{n // 10}") for n in range(100)]
+    assert verdict(holdout=[*spoiled, *new], fresh=keys).outcome is Outcome.INCONCLUSIVE, "worse in all"
+    dull = [line(f"new-{n}", 9, 9, group=f"new-{n // 6}") for n in range(12)]
+    assert verdict(holdout=[*old, *dull], fresh=keys).outcome is Outcome.INCONCLUSIVE
+
+
+def test_where_the_champion_was_judged_by_all_that_is_held_out_nothing_may_be_lost():
+    judged = verdict(holdout=some(20, 3, 3), fresh=())
+    assert judged.outcome is Outcome.PASSED
+    assert "not worse; caution, only 0 of them are new to the gate" in reason(judged, "held-out")
+    worse = [*some(19, 3, 3), line("worse", 3, 4)]
+    assert verdict(holdout=worse, fresh=()).outcome is Outcome.INCONCLUSIVE
+    idle = verdict(holdout=some(20, 3, 3), trained=some(30, 3, 3), fresh=())
+    assert idle.outcome is Outcome.INCONCLUSIVE, "then what was trained on must show the gain"
 
 
 def test_lines_of_one_document_are_drawn_together():

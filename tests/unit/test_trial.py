@@ -1,6 +1,7 @@
 """A trial reads with what would be served, on the lines that count, and keeps the verdict."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,42 @@ def test_a_version_that_forgets_does_not_pass(house: House) -> None:
     house.serve("1")
     house.version("2", misread={"o": "a"})
     assert house.judge("2").outcome is not Outcome.PASSED
+
+
+def test_small_losses_are_held_against_what_was_served_first(house: House) -> None:
+    house.version("1")
+    house.judge("1")
+    house.serve("1")
+    for name in ("2", "3"):
+        house.version(name, misread={"o": "a"})
+    house.serve("2")
+    verdict = house.judge("3")
+    assert verdict.scores["golden"]["change"] == 0
+    assert any("Since the first version served" in said for said in verdict.reasons)
+    house.judge("2")
+    now = house.store.serving.get("ocr")
+    chosen = store_parts.entry("override", to_version="2")
+    house.store.serving.change(replace(now, revision=now.revision + 1), chosen)
+    assert not any("Since the first" in said for said in house.judge("3").reasons), "somebody chose so"
+
+
+def test_held_out_lines_that_judged_the_champion_need_not_show_the_next_gain(house: House) -> None:
+    house.version("1", misread={"e": "c"})
+    house.serve("1")
+    for n in range(12):
+        house.correct(f"every {tiny_bundle.ALPHABET[n]}", Split.HOLDOUT)
+    house.correct("free", Split.TRAIN)
+    house.version("2", parent="1", learned=True, misread={"m": "n"})
+    house.serve("2")
+    (new,) = house.correct("more", Split.TRAIN)
+    house.version("3", parent="2", learned=True)
+    verdict = house.judge("3")
+    assert verdict.items[new.id] == "fixed"
+    assert verdict.outcome is Outcome.PASSED
+    assert any("only 0 of them are new to the gate" in said for said in verdict.reasons)
+    for n in range(10):
+        house.correct(f"same {tiny_bundle.ALPHABET[n]}", Split.HOLDOUT)
+    assert house.judge("3").outcome is Outcome.PASSED, "and new ones do show it"
 
 
 def test_what_an_ancestor_learned_is_read_too(house: House) -> None:
