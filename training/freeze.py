@@ -42,6 +42,8 @@ def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, t
     named, task = run.params.get("parent"), settings.task_of(run.model)
     parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
     params = {**run.params, "parent": parent}
+    if run.params.get("teacher") and not taught:
+        raise BadInput("a teacher reads lines that nobody corrected: say how many with unlabelled=NUMBER")
     if taught:
         params["teacher"] = params.get("teacher") or teacher(store, run.model, chosen, task)
         if params["teacher"] == parent:

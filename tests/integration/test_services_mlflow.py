@@ -52,6 +52,7 @@ def version(world: World, outcome: Outcome | None, **misread: str) -> str:
     world.store.versions.add(ModelVersion(MODEL, made, kept, time.time()))
     if outcome is not None:
         said = judge(holdout=[], trained=[], golden=[], latency=Latency(), candidate=made)
+        said = replace(said, champion=world.store.serving.get(MODEL).champion or "")
         said = replace(said, outcome=outcome, reasons=("golden set worse",), judged_at=time.time())
         world.store.versions.put_verdict(MODEL, made, said)
     return made

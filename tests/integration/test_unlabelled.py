@@ -105,6 +105,11 @@ def test_nobody_teaches_itself(settings: Settings, store: Store) -> None:
     assert job.run.params["teacher"] == "2", "a person may name another"
 
 
+def test_a_teacher_without_lines_to_read_is_refused(settings: Settings, store: Store) -> None:
+    with pytest.raises(BadInput, match="unlabelled=NUMBER"):
+        a_job(settings, store, teacher="2")
+
+
 def test_of_each_batch_few_are_lines_that_were_corrected_where_few_were() -> None:
     usual = crnn.RECIPE.defaults
     assert usual.beside(16, 0) == usual
