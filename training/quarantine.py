@@ -13,11 +13,11 @@ import torch
 from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.store import Store
-from redpencil.suspects import BOUND, weigh
+from redpencil.suspects import BOUND, Suspicion, weigh
 from redpencil.types import Correction, Doubt, Member, Split, Task
 from training import data, recipe, workers
 from training.data import Line
-from training.doubt import Statement, see
+from training.doubt import Sight, Statement, see
 from training.job import Job
 from training.learner import Learner
 from training.recipe import YES_NO, LineModel
@@ -28,6 +28,8 @@ MOST = 5
 """At most one in so many that a run sees first: where more look wrong, it is the readers who are."""
 AT_ONCE = 2000
 """The newest that a run looks at; what it does not get to it learns from, and the next run looks."""
+Stated = tuple[Member, Sequence[Correction]]
+"""A correction, and all that was ever stated of its place."""
 
 
 def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
@@ -70,39 +72,52 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
     The way is measured by all that is new, also by what was looked at before. Nothing where there is
     no parent, or it does not read lines by CTC.
     """
-    met = {m.correction: m for m in (*open, *job.new[-AT_ONCE:])}
-    if job.parent is None or not met:
+    looked = {m.correction: m for m in (*open, *job.new[-AT_ONCE:])}.values()
+    history = store.corrections.history(job.snapshot.task)
+    stated = [(m, history.get(m.correction, [])) for m in sorted(looked, key=_reading_order)]
+    sight = _seen(job, blobs, stated)
+    if sight is None:
         return [], 1.0
-    looked = sorted(met.values(), key=_reading_order)
-    torch.set_num_threads(workers.threads(job.settings))
-    folder = fetch(job.parent, blobs, job.settings.home / "bundles")
-    family, history = recipe.find(job.run.recipe), store.corrections.history(job.snapshot.task)
-    stated = [(m, history.get(m.correction, [])) for m in looked]
     # Whose place the parent learned with another text is not for it to judge: it knows that one by heart.
     amended = {m.correction for m, before in stated if any(c.id in job.known for c in before)}
     doubtful = {m.correction for m in open} - amended
+    weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
+    latest = store.doubts.latest()
+    held = sum(m.correction in latest for m in open)  # as `waiting` chooses, left out before
+    most = held + (len(open) - held) // MOST
+    doubts = _doubts(job.run.id, [s for s in weighed if s.correction in doubtful], most)
+    # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
+    brought = data.primer(job.hyper, job.new or job.old, job.old if job.new else ())
+    return doubts, 1.0 if brought else sight.reach
+
+
+def _seen(job: Job, blobs: Blobs, stated: Sequence[Stated]) -> Sight | None:
+    """What the parent and readers of one half see in the lines; None where there is nobody to look."""
+    if job.parent is None or not stated:
+        return None
+    torch.set_num_threads(workers.threads(job.settings))
+    folder = fetch(job.parent, blobs, job.settings.home / "bundles")
+    family = recipe.find(job.run.recipe)
     spoken = {text for m, before in stated for text in (m.text, *(c.text for c in before))}
 
     def build() -> Learner:
         return family.build(folder, spoken, job.hyper)
 
     if not isinstance(build(), LineModel):
-        return [], 1.0
-    cut = data.lines(looked, blobs, job.settings.max_pixels, job.settings.max_pages)
+        return None
+    most = job.settings.max_pixels, job.settings.max_pages
+    cut = data.lines([m for m, _ in stated], blobs, *most)
     said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
-    sight = see(cast(Callable[[], LineModel], build), said, job.hyper)
-    weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
-    found = sorted((s for s in weighed if s.correction in doubtful), key=lambda s: -s.score)
-    latest, now = store.doubts.latest(), time.time()
-    held = sum(m.correction in latest for m in open)  # as `waiting` chooses, left out before
-    most = held + (len(open) - held) // MOST
-    doubts = [
-        Doubt(job.run.id, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
+    return see(cast(Callable[[], LineModel], build), said, job.hyper)
+
+
+def _doubts(run: str, weighed: Sequence[Suspicion], most: int) -> list[Doubt]:
+    """What a run thinks of each, the most suspect first; of these it leaves out so many at most."""
+    found, now = sorted(weighed, key=lambda s: -s.score), time.time()
+    return [
+        Doubt(run, s.correction, now, s.score, s.score >= BOUND and rank < most, s.why)
         for rank, s in enumerate(found)
     ]
-    # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    brought = data.primer(job.hyper, job.new or job.old, job.old if job.new else ())
-    return doubts, 1.0 if brought else sight.reach
 
 
 def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:

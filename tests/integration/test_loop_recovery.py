@@ -151,6 +151,6 @@ def test_a_run_that_was_over_ends_at_once_when_it_is_run_again(done: tuple[Job, 
 def test_training_under_idle_priority_stays_there() -> None:
     """Every process of a Ray that is started at idle priority inherits it."""
     out = subprocess.run(
-        [sys.executable, "-c", IDLE], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", IDLE], capture_output=True, text=True, check=True, timeout=300
     )
     assert json.loads(out.stdout.splitlines()[-1]) == ["idle", "idle"]
