@@ -9,12 +9,11 @@ import httpx
 import pytest
 from service_house import CAPTION, MODEL, Client, World, caption, error
 from starlette.responses import JSONResponse
-from test_scheduler import Watched
 
 from redpencil.settings import Settings
-from redpencil.types import Outcome, RunState, Variant
+from redpencil.types import Outcome, Variant
 from services import models, promote, runs
-from services.schedule import Schedule, queue
+from services.schedule import Schedule
 
 
 @pytest.fixture
@@ -51,20 +50,6 @@ def test_each_model_is_trained_by_its_own_recipe_on_its_own_corrections(world: W
     assert named["recipe"] == "ppocr"
     usual = client.get("/v1/training-runs/recipes").json()["usual"]
     assert usual == {"ocr": "ppocr", "caption": "catr"}
-
-
-def test_a_run_of_the_other_model_is_waited_for(world: World) -> None:
-    watched = Watched(world, models=world.settings.models)
-    first, second = queue(world.store, CAPTION, "catr", "api").id, watched.queue()
-    third = queue(world.store, CAPTION, "catr", "api").id
-    watched.tick(3)
-    assert watched.started == [first]
-    ahead = [world.client().get(f"/v1/training-runs/{id}").json()["queue"] for id in (first, second, third)]
-    assert ahead == [None, 1, 2]
-    for ended, following in ((first, second), (second, third)):
-        world.store.runs.update(ended, state=RunState.SUCCEEDED, pid=None)
-        watched.until(lambda following=following: watched.started[-1] == following)  # type: ignore[misc]
-    watched.scheduler.stop()
 
 
 def test_a_schedule_counts_each_models_own_corrections(world: World, client: Client) -> None:

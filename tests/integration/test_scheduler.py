@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import store_parts
-from service_house import MODEL, World
+from service_house import CAPTION, MODEL, World
 
 from redpencil import snapshot
 from redpencil.errors import BadInput
@@ -148,6 +148,20 @@ def test_a_planned_stop_is_no_failed_try(world: World, watched: Watched) -> None
     assert other.started == [id]
     assert other.run(id).attempts == 1
     other.scheduler.stop()
+
+
+def test_a_run_of_the_other_model_is_waited_for(world: World) -> None:
+    watched = Watched(world, models=world.settings.models)
+    first, second = queue(world.store, CAPTION, "catr", "api").id, watched.queue()
+    third = queue(world.store, CAPTION, "catr", "api").id
+    watched.tick(3)
+    assert watched.started == [first]
+    ahead = [world.client().get(f"/v1/training-runs/{id}").json()["queue"] for id in (first, second, third)]
+    assert ahead == [None, 1, 2]
+    for ended, following in ((first, second), (second, third)):
+        world.store.runs.update(ended, state=RunState.SUCCEEDED, pid=None)
+        watched.until(lambda following=following: watched.started[-1] == following)  # type: ignore[misc]
+    watched.scheduler.stop()
 
 
 def test_a_waiting_run_is_cancelled_at_once(watched: Watched) -> None:
