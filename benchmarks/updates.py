@@ -41,14 +41,15 @@ class Domain:
     unseen: list[Line]
 
     @classmethod
-    def of(cls, folder: Path, seed: int, unseen: int) -> Domain:
+    def of(cls, folder: Path, seed: int, unseen: int, each: int) -> Domain:
+        """`each`: lines of a document that are corrected, at most."""
         order, held = documents(folder, seed), list[Line]()
         while len(held) < unseen and len(order) > 1:
             held += order.pop(0)
-        return cls(folder.name, order, held[:unseen])
+        return cls(folder.name, [document[:each] for document in order], held[:unseen])
 
     def arrive(self, count: int) -> list[Line]:
-        """Whole documents, until there are `count` lines or no more documents."""
+        """More documents, until there are `count` lines or no more documents."""
         lines: list[Line] = []
         while len(lines) < count and self.waiting:
             lines += self.waiting.pop()
@@ -61,8 +62,8 @@ class Domain:
         return cer([(fold(truth), fold(text)) for truth, text in read])
 
 
-def update(stack: Stack, lines: Sequence[Line]) -> dict[str, Any]:
-    """Correct, retrain, judge, and promote what passes."""
+def update(stack: Stack, lines: Sequence[Line], decided: bool) -> dict[str, Any]:
+    """Correct, retrain, judge, and promote what passes; where a person decides also what is inconclusive."""
     api, model = Client(stack.settings), stack.settings.model
     correct(api, [read_one(api, line) for line in lines])
     begun = time.monotonic()
@@ -70,9 +71,10 @@ def update(stack: Stack, lines: Sequence[Line]) -> dict[str, Any]:
     if run["state"] != "succeeded":
         raise RuntimeError(f"the run {run['state']}: {run['error']}")
     verdict = api.read(f"/v1/models/{model}/versions/{run['version']}")["verdict"]
-    if verdict["outcome"] == "passed":
-        body = {"version": run["version"], "who": "benchmark", "why": "the gate passed"}
-        api.send(f"/v1/models/{model}/promote", body)
+    how = {"passed": "promote", "inconclusive": "override" if decided else ""}.get(verdict["outcome"])
+    if how:
+        body = {"version": run["version"], "who": "benchmark", "why": f"the gate: {verdict['outcome']}"}
+        api.send(f"/v1/models/{model}/{how}", body)
         wait_served(api, lines[0], run["version"])
     told = {"version": run["version"], "outcome": verdict["outcome"], "reasons": verdict["reasons"]}
     return told | {"corrections": len(lines), "seconds_to_judged": round(time.monotonic() - begun)}
@@ -96,7 +98,7 @@ def main() -> None:
     args = _arguments()
     results = Results(args.out / "results.jsonl")
     names = sorted({*args.sets, *args.others})
-    domains = {name: Domain.of(args.data / name, args.seed, args.lines) for name in names}
+    domains = {name: Domain.of(args.data / name, args.seed, args.lines, args.each) for name in names}
     with running(args.out / "home") as stack:
         api = Client(stack.settings)
         for number in range(args.updates + 1):
@@ -106,7 +108,7 @@ def main() -> None:
                 continue
             if name and not lines:
                 raise SystemExit(f"{name} has no more documents; ask for fewer updates or corrections")
-            told = update(stack, lines) if lines else {}
+            told = update(stack, lines, args.decided) if lines else {}
             read = {n: d.cer(api) for n, d in domains.items()}
             results.add({"update": number, "set": name} | told | {"cer": read})
             cells = "  ".join(f"{n} {c:.2%}" for n, c in read.items())
@@ -122,6 +124,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--others", type=lambda s: s.split(","), default=[], help="read, never corrected")
     parser.add_argument("--updates", type=int, default=10)
     parser.add_argument("--corrections", type=int, default=50, help="lines an update, at least")
+    parser.add_argument("--each", type=int, default=10**6, help="lines of a document, at most")
+    parser.add_argument("--decided", action="store_true", help="a person lets in what is inconclusive")
     parser.add_argument("--lines", type=int, default=100, help="unseen lines of every set")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)

@@ -60,7 +60,8 @@ def judge(
 
     `golden` are the lines of the base domain; `worth` is for captions alone. `start` is the rate at
     which golden lines were read by what was served first, so that small losses do not add up unseen.
-    `fresh` are the keys of held-out lines that the champion was not yet judged by; None: all.
+    `fresh` are the keys of lines that are new to the champion: held out since it was judged, or not
+    learned by it; None: all.
     `scores` holds `holdout`, `trained` and the base's slice (see `Slice.scores`), `precision` and
     `latency`; `items` says of every correction what the candidate changed, and is empty for a first version.
     """
@@ -68,11 +69,10 @@ def judge(
     _check(lines)
     precision, choice = _precision(lines, latency, measure)
     unseen = Slice(measure.held, tuple(holdout), precision, measure)
-    new = unseen if fresh is None else unseen.only(fresh)
     seen = Slice(measure.learned, tuple(trained), precision, measure)
     base = Slice(measure.base, tuple(golden), precision, measure)
     first = all(part.before is None for part in (unseen, seen, base))
-    rules = _first_version(unseen, base, worth) if first else _findings(unseen, new, seen, base, latency)
+    rules = _first_version(unseen, base, worth) if first else _findings(unseen, seen, base, fresh, latency)
     rules = [*rules, *_drift(base, start)]
     findings = sorted((choice, *rules, *_keeps_worth(unseen, worth)), key=lambda f: SEVERITY.index(f.outcome))
     return Verdict(
@@ -100,9 +100,16 @@ def _check(lines: Sequence[LineScore]) -> None:
         raise BadInput("the INT8 candidate must have read all judged lines or none of them")
 
 
-def _findings(unseen: Slice, new: Slice, seen: Slice, base: Slice, latency: Latency) -> Iterable[Finding]:
-    rules = [_golden(base), _holdout(unseen, new), _trained(seen, len(new.lines) < FEW_LINES)]
-    return [*rules, *_few_documents(unseen), _latency(latency, base.precision, base.measure)]
+def _findings(
+    unseen: Slice, seen: Slice, base: Slice, fresh: Collection[str] | None, latency: Latency
+) -> Iterable[Finding]:
+    new, taught = unseen.only(fresh), seen.only(fresh)
+    shown = next((part for part in (unseen, new) if _better(part, unseen)), None)
+    hardly_any = len(new.lines) < FEW_LINES and bool(taught.lines)
+    few = shown is None and (len(unseen.lines) < FEW_LINES or hardly_any)
+    rules = [_golden(base), _few_holdout(unseen, new) if few else _holdout(unseen, new, shown)]
+    rules += [_trained(seen, taught if few else None), *_few_documents(shown or unseen)]
+    return [*rules, _latency(latency, base.precision, base.measure)]
 
 
 def _precision(lines: Sequence[LineScore], latency: Latency, measure: Measure) -> tuple[Precision, Finding]:
@@ -170,12 +177,13 @@ def _golden(base: Slice) -> Finding:
 
 def _drift(base: Slice, start: float | None) -> Iterable[Finding]:
     """What one version may lose beside the one before it, ten may not lose one after the other."""
-    if start is None or base.after - start <= base.measure.allowed(start):
+    if start is None or base.change <= 0 or base.after - start <= base.measure.allowed(start):
         return
     yield Finding(
         Outcome.INCONCLUSIVE,
-        f"Since the first version served, {base.measure.name} on {number(base)} {moved(start, base.after)}: "
-        f"of version after version up to {100 * base.measure.allowed(start):.2f} points are allowed in all.",
+        f"Beside what was served first (or let in by a person), {base.measure.name} on {number(base)} "
+        f"{moved(start, base.after)}: small losses add up, and up to "
+        f"{100 * base.measure.allowed(start):.2f} points are allowed in all.",
     )
 
 
@@ -187,38 +195,41 @@ def _nothing_to_forget(measure: Measure) -> Finding:
     )
 
 
-def _holdout(unseen: Slice, new: Slice) -> Finding:
+def _better(part: Slice, whole: Slice) -> bool:
+    """Enough lines, a part of the whole of more than one document, and a gain beyond chance."""
+    enough = len(part.lines) >= FEW_LINES and (part.documents > 1 or part is whole)
+    return enough and part.surely_better
+
+
+def _holdout(unseen: Slice, new: Slice, shown: Slice | None) -> Finding:
     """On lines that it never saw, the candidate must be better beyond chance, and nowhere surely worse.
 
-    Lines that came since the champion was judged show what is new: among many older ones it drowns.
+    Lines held out since the champion was judged may show it: among many older ones a gain drowns.
     """
-    if not unseen.lines:
-        return Finding(Outcome.PASSED, f"No {unseen.measure.corrected} is held out yet: {_caution(unseen)}.")
     for part in (unseen, new):
         if part.surely_worse:
             return Finding(Outcome.FAILED, f"{change(part)}: worse.")
-    for part in (unseen, new):
-        if len(part.lines) >= FEW_LINES and part.surely_better and unseen.change <= 0:
-            return Finding(Outcome.PASSED, f"{change(part)}: better.")
-    if len(new.lines) >= FEW_LINES:
+    if shown is None:
         return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: no gain beyond chance.")
-    return _few_holdout(unseen, new)
+    if unseen.change > 0:
+        more = f"{change(unseen)}: worse, but it may be chance"
+        return Finding(Outcome.INCONCLUSIVE, f"{change(shown)}: better. {more}.")
+    return Finding(Outcome.PASSED, f"{change(shown)}: better.")
 
 
 def _few_holdout(unseen: Slice, new: Slice) -> Finding:
-    """Where hardly a held-out line can show a gain, none may be lost."""
-    caution = _caution(unseen)
+    """Where hardly a held-out line can show the gain of what is newly learned, none may be lost."""
+    measure = unseen.measure
+    caution = f"caution, fewer than {FEW_LINES} {measure.thing}s prove little"
     if len(unseen.lines) >= FEW_LINES:
-        caution = (
-            f"caution, only {len(new.lines)} of them are new to the gate, and {FEW_LINES} would prove more"
-        )
+        caution = f"caution, only {len(new.lines)} of them came since the champion was judged"
+    if not unseen.lines:
+        return Finding(Outcome.PASSED, f"No {measure.corrected} is held out yet: {caution}.")
+    if unseen.surely_worse:
+        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
     if unseen.change > 0:
         return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: worse, but it may be chance; {caution}.")
     return Finding(Outcome.PASSED, f"{change(unseen)}: not worse; {caution}.")
-
-
-def _caution(unseen: Slice) -> str:
-    return f"caution, fewer than {FEW_LINES} {unseen.measure.thing}s prove little"
 
 
 def _few_documents(unseen: Slice) -> Iterable[Finding]:
@@ -230,12 +241,13 @@ def _few_documents(unseen: Slice) -> Iterable[Finding]:
         yield Finding(Outcome.PASSED, caution)
 
 
-def _trained(seen: Slice, few: bool) -> Finding:
-    """What was trained on must not get worse, and must show the gain where the holdout is too small to."""
+def _trained(seen: Slice, taught: Slice | None) -> Finding:
+    """What was trained on must not get worse. `taught`, what is new of it, must show the gain: None where
+    the holdout does."""
     if not seen.lines:
-        outcome = Outcome.INCONCLUSIVE if few else Outcome.PASSED
+        outcome = Outcome.PASSED if taught is None else Outcome.INCONCLUSIVE
         told = f"No {seen.measure.taught} has been trained on"
-        return Finding(outcome, told + (": no gain can be seen." if few else "."))
+        return Finding(outcome, told + ("." if taught is None else ": no gain can be seen."))
     counts = seen.counts
     told = f"{change(seen)}; {counts['fixed']} fixed, {counts['newly_broken']} newly broken"
     if seen.change > 0:
@@ -244,9 +256,14 @@ def _trained(seen: Slice, few: bool) -> Finding:
             Outcome.FAILED if sure else Outcome.INCONCLUSIVE,
             f"{told}: worse{'' if sure else ', but it may be chance'}.",
         )
-    if few and counts["fixed"] <= counts["newly_broken"] and not seen.surely_better:
-        return Finding(Outcome.INCONCLUSIVE, f"{told}: no gain.")
+    if taught is not None and not _gained(taught):
+        of_new = "" if len(taught.lines) == len(seen.lines) else " on those that are new"
+        return Finding(Outcome.INCONCLUSIVE, f"{told}: no gain{of_new}.")
     return Finding(Outcome.PASSED, f"{told}: {'better' if seen.change < 0 else 'not worse'}.")
+
+
+def _gained(taught: Slice) -> bool:
+    return taught.counts["fixed"] > taught.counts["newly_broken"] or taught.surely_better
 
 
 def _too_slow(latency: Latency, precision: Precision) -> bool:

@@ -58,8 +58,10 @@ class Slice:
     precision: Precision
     measure: Measure = CER
 
-    def only(self, keys: Collection[str]) -> Slice:
-        """The new ones among these lines."""
+    def only(self, keys: Collection[str] | None) -> Slice:
+        """The new ones among these lines; all of them where `keys` is None."""
+        if keys is None:
+            return self
         return replace(self, words=f"new {self.words}", lines=tuple(x for x in self.lines if x.key in keys))
 
     @cached_property

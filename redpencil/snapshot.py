@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from redpencil.types import Correction, Member, ModelVersion, Snapshot, Split, Task
+from redpencil.types import Correction, Member, ModelVersion, Run, Snapshot, Split, Task
 
 if TYPE_CHECKING:
     from redpencil.store import Store
@@ -35,10 +35,12 @@ def take(store: Store, task: Task) -> Snapshot:
     return snapshot
 
 
-def outdated(store: Store, id: str) -> list[str]:
-    """What a snapshot would teach that counts no longer: revoked, or its place corrected anew."""
-    kept = store.snapshots.get(id)
-    live = {c.id for c in store.corrections.live(kept.task)}
+def outdated(store: Store, run: Run) -> list[str]:
+    """What a run would still learn that counts no longer: revoked, or its place corrected anew."""
+    if run.snapshot is None or run.version is not None:
+        return []
+    kept = store.snapshots.get(run.snapshot)
+    live = {c.id for c in store.corrections.live(kept.task)} | store.doubts.left_out(run.id)
     return [m.correction for m in kept.side(Split.TRAIN) if m.correction not in live]
 
 

@@ -26,6 +26,7 @@ from redpencil.measure import MEASURES, Measure
 from redpencil.metrics import grapheme_cer
 from redpencil.settings import Settings
 from redpencil.store import Store
+from redpencil.store.corrections import place
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
 from redpencil.worth import BEST_CIDER, Worth
 
@@ -93,7 +94,8 @@ def hold(
 class Questions:
     """What a trial asks: the places held out, those learned from, and those of the base domain.
 
-    `fresh` are keys of places held out that the champion's own snapshot does not hold.
+    `fresh` are the keys of places that are new to the champion: held out, and not in its own snapshot, or
+    learned from, and not by it.
     """
 
     measure: Measure
@@ -107,17 +109,15 @@ class Questions:
         """Newest first. Where there is no golden set, what the champion knew as well is the base."""
         measure, live = MEASURES[task], places(store.corrections.live(task))
         held = [p for p in live if snapshot.side_of(p.group) is Split.HOLDOUT]
-        known, before, met = snapshot.learned(store, candidate), set[str](), set[str]()
         served = store.versions.get(candidate.model, champion) if champion else None
-        if served and served.snapshot:
-            met = {m.correction for m in store.snapshots.get(served.snapshot).members}
-        if served and not measure.golden:
-            before = snapshot.learned(store, served)
-        fresh = frozenset(p.key for p in held if not met & set(p.corrections))
+        known, before = snapshot.learned(store, candidate), snapshot.learned(store, served)
         learned = [p for p in live if known & set(p.corrections)]
         new = [p for p in learned if known & set(p.corrections) - before]
-        old = [p for p in learned if not known & set(p.corrections) - before]
-        return cls(measure, held, new, old, fresh)
+        old = [] if measure.golden else [p for p in learned if p not in new]
+        taken = store.snapshots.get(served.snapshot).members if served and served.snapshot else ()
+        met = {place(m) for m in taken}
+        fresh = frozenset(p.key for p in (*(p for p in held if place(p) not in met), *new))
+        return cls(measure, held, learned if measure.golden else new, old, fresh)
 
     @property
     def most(self) -> int:
@@ -146,15 +146,14 @@ class Questions:
 
 
 def _start(store: Store, model: str, golden: Sequence[Reading]) -> float | None:
-    """How these golden lines were read by what was served first, or since a person last overrode the gate."""
+    """How these golden lines were read by what was served first, or worse by what a person let in since."""
     served = store.ledger.deployments(model)
-    chosen = max((n for n, entry in enumerate(served) if entry.action == "override"), default=0)
-    for entry in served[chosen:]:
-        verdict = store.versions.verdict(model, entry.to_version) if entry.to_version else None
-        scores = verdict.scores.get("golden", {}) if verdict else {}
-        if scores.get("chars") == sum(r.score.chars for r in golden):
-            return float(scores["cer"]["candidate"])
-    return None
+    undone = {e.from_version for e in served if e.action == "rollback"}
+    chosen = [e for e in served[1:] if e.action == "override" and e.to_version not in undone]
+    verdicts = [store.versions.verdict(model, e.to_version or "") for e in (*served[:1], *chosen)]
+    scores = [verdict.scores.get("golden", {}) for verdict in verdicts if verdict]
+    chars = sum(r.score.chars for r in golden)
+    return max((s["cer"]["candidate"] for s in scores if s.get("chars") == chars), default=None)
 
 
 def _parrot(store: Store) -> str:
@@ -220,7 +219,7 @@ def _latency(readings: Iterable[Reading]) -> Latency:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status 0: passed, 1: judged but not passed, 2: could not be judged."""
+    """Exit status 0: passed, 3: judged but not passed, 2: could not be judged, 1: broken down."""
     parser = argparse.ArgumentParser(prog="python -m redpencil.trial", description=__doc__)
     parser.add_argument("model")
     parser.add_argument("version")
@@ -243,7 +242,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     print(json.dumps(asdict(verdict), ensure_ascii=False) if asked.json else gate.report_markdown(verdict))
-    return 0 if verdict.outcome is Outcome.PASSED else 1
+    return 0 if verdict.outcome is Outcome.PASSED else 3
 
 
 if __name__ == "__main__":

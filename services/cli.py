@@ -185,11 +185,10 @@ def gate(
     model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
-    """Show what the gate says of a version, judging it first where it has no verdict yet."""
-    path = f"/v1/models/{model}/versions/{version}"
-    verdict = None if again else Client(Settings()).read(path).get("verdict")
-    if verdict is None:
-        verdict = Client(Settings()).send(f"{path}/judge")
+    """Show what the gate says of a version; judged first where it was not, beside today's champion."""
+    path, api = f"/v1/models/{model}/versions/{version}", Client(Settings())
+    known = api.read(path)
+    verdict = api.send(f"{path}/judge") if again or known["to_be_judged"] else known["verdict"]
     if json:
         return show.as_json(verdict)
     show.out.print(f"version {version}: {verdict['outcome']} (serves {verdict['precision']})", markup=False)

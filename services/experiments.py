@@ -151,10 +151,10 @@ def _check_cleared(house: House, model: str, version: str) -> None:
     if verdict is not None and verdict.outcome is Outcome.PASSED:
         return
     if not house.store.ledger.deployments(model, version):
-        said = "has not judged beside the champion" if verdict is None else f"says {verdict.outcome.value} of"
-        raise Refused(
-            f"the gate {said} version {version}, so it may read along (mirror) but not answer (weight)"
-        )
+        said = f"says {verdict.outcome.value} of" if verdict else "has not judged beside today's champion"
+        remedy = "" if verdict else f" (`redpencil gate {version}` has it judged)"
+        so = "so it may read along (mirror) but not answer (weight)"
+        raise Refused(f"the gate {said} version {version}{remedy}, {so}")
 
 
 def _who(given: str | None, caller: str) -> str:

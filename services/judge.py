@@ -16,6 +16,8 @@ from services import leash
 Case = tuple[str, str]
 Place = Literal["judging", "waiting"]
 STOP_TIMEOUT_S = 10.0
+JUDGED = (0, 3)
+"""Exit statuses of a trial that has put its verdict into the store: passed, or not."""
 
 
 @dataclass
@@ -92,6 +94,6 @@ class Judge:
 
     def _close(self, trial: Trial) -> None:
         self._trial = None
-        if code := trial.process.returncode:
+        if (code := trial.process.returncode) not in JUDGED:
             words = leash.last_words(trial.log) or f"its process ended with {code}"
             self._failed[trial.case] = words

@@ -150,7 +150,7 @@ def _version(house: House, state: ServingState, version: str) -> dict[str, Any]:
     known = house.store.versions.get(state.model, version)
     view = of_version(known, house.store.versions.verdict(state.model, version), house.settings.mlflow)
     role = next((r for r in ("champion", "challenger", "previous") if getattr(state, r) == version), None)
-    return view | {"role": role}
+    return view | {"role": role, "to_be_judged": promote.unjudged(house.store, state.model, version)}
 
 
 def _awaited(house: House, model: str, version: str, asked_at: float) -> Verdict:

@@ -29,13 +29,16 @@ def promote(
 ) -> ServingState:
     """Make a version the champion; the old one stays warm as previous, a running experiment ends.
 
-    Says nothing about whether it may: see `admit`. Already the champion: nothing happens.
+    Says nothing about whether it may: see `admit`. But Conflict where another became champion since the
+    gate judged it. Already the champion: nothing happens.
     """
+    verdict = store.versions.verdict(model, version)
 
     def to(state: ServingState) -> ServingState:
+        if action == "promote" and verdict and not standing(store, model, version):
+            raise Conflict(f"{unjudged(store, model, version)}; try again, and it is judged beside that")
         return _crowned(state, version)
 
-    verdict = store.versions.verdict(model, version)
     return _change(store, model, to, action, version, who, why, _judgement(verdict))
 
 
@@ -53,19 +56,22 @@ def rollback(store: Store, model: str, who: str, why: str) -> ServingState:
 def standing(store: Store, model: str, version: str) -> Verdict | None:
     """The gate's word on a version beside today's champion; None where it has not said one.
 
-    What was held against an earlier champion is to be judged anew; what was served before is not.
+    What was held against an earlier champion is to be judged anew; what passed and was served before is not.
     """
-    verdict = store.versions.verdict(model, version)
-    if verdict is None or store.ledger.deployments(model, version):
+    verdict, now = store.versions.verdict(model, version), store.serving.get(model).champion
+    if verdict is None or now == version or verdict.champion == (now or ""):
         return verdict
-    return verdict if verdict.champion == (store.serving.get(model).champion or "") else None
+    earned = any(e.action in ("promote", "adopt") for e in store.ledger.deployments(model, version))
+    return verdict if earned else None
 
 
 def unjudged(store: Store, model: str, version: str) -> str:
-    """Why a version has still to be judged."""
+    """Why a version has still to be judged; empty where it has not."""
     verdict = store.versions.verdict(model, version)
     if verdict is None:
         return f"version {version} has no verdict yet"
+    if standing(store, model, version):
+        return ""
     now = store.serving.get(model).champion
     return f"version {version} was judged beside {verdict.champion or 'no champion'}, and {now} is served now"
 

@@ -95,8 +95,7 @@ def resume(id: str, house: Here, once: OnceOnly) -> Response:
 
 def _requeued(house: House, id: str) -> Answer:
     run = house.store.runs.get(id)
-    gone = outdated(house.store, run.snapshot) if run.snapshot and not run.version else []
-    if gone:
+    if run.state is RunState.FAILED and (gone := outdated(house.store, run)):
         raise Conflict(
             f"run {id} would learn from corrections that were revoked or corrected anew since it began "
             f"({len(gone)} of them, such as {gone[0]}); start a new run, which learns from what counts now"

@@ -213,7 +213,9 @@ class Cycle:
         model = job.run.model
         page.registry.log_verdict(model, version, verdict)
         page.scores(verdict.scores, verdict.judged_at)
-        if verdict.outcome is Outcome.PASSED and self.store.experiments.current(model) is None:
+        today = self.store.serving.get(model).champion or ""
+        passed = verdict.outcome is Outcome.PASSED and verdict.champion == today
+        if passed and self.store.experiments.current(model) is None:
             page.registry.set_alias(model, CHALLENGER, version)
 
     def end(self, state: RunState, status: Literal["FINISHED", "FAILED", "KILLED"], why: str = "") -> Run:

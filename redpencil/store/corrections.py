@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
 
@@ -145,8 +145,19 @@ class Corrections:
         return [correction_of(row) for row in rows]
 
 
-def place(c: Correction) -> tuple[str, int, tuple[tuple[int, int], ...]]:
-    """What a correction speaks of: image, page, and the region in whole pixels."""
+class Placed(Protocol):
+    """What speaks of a region of an image's page."""
+
+    @property
+    def image(self) -> str: ...
+    @property
+    def page(self) -> int: ...
+    @property
+    def polygon(self) -> Polygon: ...
+
+
+def place(c: Placed) -> tuple[str, int, tuple[tuple[int, int], ...]]:
+    """Of what it speaks: image, page, and the region in whole pixels."""
     return c.image, c.page, _whole_pixels(c.polygon)
 
 

@@ -47,12 +47,13 @@ export async function show(main) {
         h("span", { class: "small faint" }, when(version.created_at)),
         h("a", { class: "small", href: `#/lineage/${model}/${version.version}` }, "lineage"),
         h("a", { class: "small", href: version.link, target: "_blank", rel: "noopener" }, "MLflow ↗")),
-      verdict ? reasons(version, verdict, open) : h("p", { class: "faint small" }, "The gate judges it before it is served."),
+      version.to_be_judged ? h("p", { class: "faint small" }, `The gate judges it before it is served: ${version.to_be_judged}.`) : null,
+      verdict ? reasons(version, verdict, open) : null,
       version.role === "champion" ? null : h("div", { class: "row" }, ...actions(version)));
   }
 
   function actions(version) {
-    const failed = version.verdict && version.verdict.outcome !== "passed";
+    const failed = !version.to_be_judged && version.verdict.outcome !== "passed";
     if (failed) return [h("button", { click: () => override(version) }, "Serve it all the same …")];
     return [h("button", { click: () => promote(version) }, `Promote version ${version.version}`)];
   }

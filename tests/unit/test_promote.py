@@ -24,10 +24,16 @@ def settle(world: World) -> None:
     promote.settle(world.store, cast(Registry, world.registry), MODEL)
 
 
+def crown(world: World, *versions: str) -> None:
+    """Versions that passed become champion, one after the other."""
+    for version in versions:
+        world.version(version)
+        promote.promote(world.store, MODEL, version, "ada", "")
+
+
 def test_a_promotion_keeps_the_old_champion_as_previous(world: World) -> None:
-    world.version("1")
+    crown(world, "1")
     world.version("2")
-    promote.promote(world.store, MODEL, "1", "ada", "first")
     state = promote.promote(world.store, MODEL, "2", "ada", "better")
     assert (state.champion, state.previous, state.revision) == ("2", "1", 2)
     entry = world.store.ledger.list(MODEL)[0]
@@ -42,18 +48,37 @@ def test_promoting_the_champion_changes_nothing(world: World) -> None:
     assert len(world.store.ledger.list(MODEL)) == 1
 
 
+def test_of_two_that_passed_beside_the_same_champion_only_one_is_promoted(world: World) -> None:
+    crown(world, "1")
+    world.version("2")
+    world.version("3")
+    assert promote.admit(world.store, MODEL, "3") is not None
+    promote.promote(world.store, MODEL, "2", "bo", "a moment before")
+    with pytest.raises(Conflict, match="3 was judged beside 1, and 2 is served now"):
+        promote.promote(world.store, MODEL, "3", "ada", "")
+    assert promote.admit(world.store, MODEL, "3") is None, "it is to be judged"
+    world.judge("3", Outcome.PASSED)
+    assert promote.promote(world.store, MODEL, "3", "ada", "").champion == "3"
+
+
+def test_only_what_earned_its_place_comes_back_without_a_new_verdict(world: World) -> None:
+    crown(world, "1")
+    world.version("2", Outcome.FAILED)
+    promote.promote(world.store, MODEL, "2", "ada", "we need it", "override")
+    crown(world, "3")
+    assert promote.admit(world.store, MODEL, "1") is not None
+    assert promote.admit(world.store, MODEL, "2") is None
+
+
 def test_a_rollback_swaps_champion_and_previous(world: World) -> None:
-    for version in ("1", "2"):
-        world.version(version)
-        promote.promote(world.store, MODEL, version, "ada", "")
+    crown(world, "1", "2")
     state = promote.rollback(world.store, MODEL, "bo", "it reads worse")
     assert (state.champion, state.previous) == ("1", "2")
     assert world.store.ledger.list(MODEL)[0].to_version == "1"
 
 
 def test_there_is_no_rollback_without_a_previous(world: World) -> None:
-    world.version("1")
-    promote.promote(world.store, MODEL, "1", "ada", "")
+    crown(world, "1")
     with pytest.raises(Conflict, match="no previous"):
         promote.rollback(world.store, MODEL, "bo", "")
 
@@ -73,11 +98,8 @@ def test_only_a_passed_version_is_admitted(world: World) -> None:
 
 
 def test_aliases_are_owed_until_they_have_moved(world: World) -> None:
-    world.version("1")
-    world.version("2")
     assert not promote.owed(world.store, MODEL)
-    promote.promote(world.store, MODEL, "1", "ada", "")
-    promote.promote(world.store, MODEL, "2", "ada", "")
+    crown(world, "1", "2")
     assert promote.owed(world.store, MODEL)
     settle(world)
     assert not promote.owed(world.store, MODEL)
@@ -86,8 +108,7 @@ def test_aliases_are_owed_until_they_have_moved(world: World) -> None:
 
 
 def test_the_debt_stays_while_mlflow_is_down(world: World) -> None:
-    world.version("1")
-    promote.promote(world.store, MODEL, "1", "ada", "")
+    crown(world, "1")
     world.registry.down = True
     with pytest.raises(NotReady):
         settle(world)
@@ -96,10 +117,7 @@ def test_the_debt_stays_while_mlflow_is_down(world: World) -> None:
 
 def test_a_change_in_between_is_not_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Somebody rolls back while aliases are being moved: the last word of the database wins."""
-    world.version("1")
-    world.version("2")
-    promote.promote(world.store, MODEL, "1", "ada", "")
-    promote.promote(world.store, MODEL, "2", "ada", "")
+    crown(world, "1", "2")
     set_alias, once = world.registry.set_alias, iter([True])
 
     def slow(model: str, alias: str, version: str) -> None:
@@ -114,10 +132,7 @@ def test_a_change_in_between_is_not_lost(world: World, monkeypatch: pytest.Monke
 
 
 def test_a_change_after_the_aliases_moved_is_still_owed(world: World) -> None:
-    world.version("1")
-    world.version("2")
-    promote.promote(world.store, MODEL, "1", "ada", "")
-    promote.promote(world.store, MODEL, "2", "ada", "")
+    crown(world, "1", "2")
     late = promote.entry(MODEL, "aliases", "redpencil", "", None, "1", aliases="moved", revision=1)
     world.store.ledger.append(late)  # entered by a slower one, about an older revision
     assert promote.owed(world.store, MODEL)
@@ -131,9 +146,8 @@ def test_a_refusal_is_entered_once(world: World) -> None:
 
 
 def test_the_challengers_alias_goes_when_it_has_won(world: World) -> None:
-    world.version("1")
+    crown(world, "1")
     world.version("2")
-    promote.promote(world.store, MODEL, "1", "ada", "")
     world.registry.aliases[MODEL, "challenger"] = "2"
     settle(world)
     assert world.registry.aliases[MODEL, "challenger"] == "2"

@@ -79,6 +79,18 @@ def test_what_passed_beside_an_earlier_champion_is_held_against_todays(world: Wo
     assert champion(world) == "1"
 
 
+def test_a_trial_that_did_not_pass_has_not_broken_down(world: World) -> None:
+    """Its status says so, and a later question is answered by a trial of its own."""
+    world.serve("1")
+    world.version("2", Outcome.INCONCLUSIVE)
+    with_judge(world, "import sys; print('too few lines'); sys.exit(3)")
+    world.house.judge.ask(MODEL, "2")
+    until_judged(world)
+    world.serve("3")
+    point(world, "2")
+    assert world.tick().state == "waiting"
+
+
 def test_where_the_gate_breaks_down_the_version_is_refused(world: World) -> None:
     world.serve("1")
     world.version("2", None)

@@ -9,7 +9,7 @@ from service_house import MODEL, Client, World, correct, error
 
 from redpencil import snapshot
 from redpencil.snapshot import side_of
-from redpencil.types import RunState, Split, Task
+from redpencil.types import Doubt, RunState, Split, Task
 
 
 @pytest.fixture
@@ -128,7 +128,9 @@ def test_a_failed_run_does_not_go_on_with_what_counts_no_longer(
     assert answer.status_code == 409
     assert member.correction in error(answer)
     assert "start a new run" in error(answer)
-    world.store.runs.update(id, version="2")
+    world.store.doubts.add_many([Doubt(id, member.correction, 1.0, 0.9, True)])
+    assert client.post(f"/v1/training-runs/{id}/resume").status_code == 202, "it left that out"
+    world.store.runs.update(id, state=RunState.FAILED, version="2")
     assert client.post(f"/v1/training-runs/{id}/resume").status_code == 202, (
         "it has learned; it is to be judged"
     )

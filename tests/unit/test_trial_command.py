@@ -44,7 +44,7 @@ def test_the_command_prints_json_and_says_not_passed_by_its_status(
     command: House, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command.version("1", misread=dict.fromkeys("adlo", "q"))
-    assert trial.main(["ocr", "1", "--json"]) == 1
+    assert trial.main(["ocr", "1", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["outcome"] == "failed"
 
 

@@ -59,6 +59,21 @@ def test_an_unjudged_version_is_judged_first(world: World, client: Client) -> No
     assert world.store.ledger.deployments(MODEL, "2")[0].who == "ada"
 
 
+def test_a_version_judged_beside_another_champion_is_judged_first(world: World, client: Client) -> None:
+    world.serve("1")
+    world.version("3", Outcome.INCONCLUSIVE)
+    world.serve("2")
+    told = "version 3 was judged beside 1, and 2 is served now"
+    assert client.get(f"/v1/models/{MODEL}/versions/3").json()["to_be_judged"] == told
+    assert client.get(f"/v1/models/{MODEL}/versions/1").json()["to_be_judged"] == "", "it was served"
+    answer = client.post(f"/v1/models/{MODEL}/promote", json={"version": "3"})
+    assert (answer.status_code, answer.json()["state"]) == (202, "judging")
+    assert told in answer.json()["why"]
+    world.judge("3", Outcome.PASSED)
+    assert world.tick().state == "agreed"
+    assert world.store.serving.get(MODEL).champion == "3"
+
+
 def test_an_unknown_version_is_404(world: World, client: Client) -> None:
     world.serve("1")
     for action in ("promote", "override"):
