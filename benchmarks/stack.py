@@ -37,7 +37,7 @@ class Stack:
     def stop(self) -> int:
         """Ctrl-C, and the exit status."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(180)
 
     def members(self) -> list[psutil.Process]:
         """Every living process of this stack, but not the supervisor."""

@@ -206,5 +206,6 @@ def _request_id(given: bytes) -> str:
 
 def _too_large(limit: int) -> errors.TooLarge:
     return errors.TooLarge(
-        f"the request body is larger than {limit} bytes; send less, or fewer images at once"
+        f"the request body is larger than {limit} bytes (REDPENCIL_MAX_UPLOAD_BYTES); send less, or fewer "
+        "images at once"
     )

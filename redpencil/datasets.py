@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +55,8 @@ def read(folder: Path, limit: int = 0) -> Dataset:
     for is_there, reader in LAYOUTS:
         if files := is_there(folder):
             task = Task.OCR if reader is _lines else Task.CAPTION
-            samples = list(_merged(s for file in files for s in reader(folder, file)))
-            return Dataset(folder.resolve().name, task, _whole(folder, samples[: limit or None]))
+            samples = list(_merged(s for file in files for s in reader(folder, file)))[: limit or None]
+            return Dataset(folder.resolve().name, task, _divided(_whole(folder, samples)))
     raise BadInput(
         f"{folder} is no data set that is known here: it has no captions.jsonl, lines.tsv, "
         "annotations/captions_*.json (COCO), train/train.json, or captions.txt, results.csv, *.token (Flickr)"
@@ -79,6 +79,12 @@ def _whole(folder: Path, samples: list[Sample]) -> list[Sample]:
     if missing := [s.image for s in samples if not s.image.is_file()]:
         raise BadInput(f"{len(missing)} of {len(samples)} images of {folder} are missing, first {missing[0]}")
     return samples
+
+
+def _divided(samples: list[Sample]) -> list[Sample]:
+    """Where no part is held out, the set's word on its parts says nothing: then hashes divide it."""
+    held = any(s.split in HELD for s in samples)
+    return samples if held else [replace(s, split="") for s in samples]
 
 
 # --- layouts --------------------------------------------------------------------------------------

@@ -79,13 +79,16 @@ def _check_media_type(media_type: str | None) -> None:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise TooLarge(
-            f"the image has {width} x {height} = {width * height:,} pixels, at most {max_pixels:,} are read"
+            f"the image has {width} x {height} = {width * height:,} pixels, at most {max_pixels:,} are read "
+            "(REDPENCIL_MAX_PIXELS)"
         )
 
 
 def _check_pages(count: int, max_pages: int) -> None:
     if count > max_pages:
-        raise TooLarge(f"the document has {count} pages, at most {max_pages} are read at once")
+        raise TooLarge(
+            f"the document has {count} pages, at most {max_pages} are read at once (REDPENCIL_MAX_PAGES)"
+        )
 
 
 # --- images -------------------------------------------------------------------------------------

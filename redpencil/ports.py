@@ -6,8 +6,8 @@ import os
 import random
 import socket
 
-BELOW_EPHEMERAL = (15_000, 32_000)
-"""Linux hands out ports from 32,768 on by itself, Ray many of them, also before ours is listened on."""
+BELOW_EPHEMERAL = (15_000, 30_000)
+"""Linux hands out ports from 32,768 on by itself and Ray Serve from 30,000 on, also before ours is used."""
 
 
 HERE = ("127.0.0.1", "localhost")

@@ -22,7 +22,7 @@ def load_session(folder: Path, graph: Graph, device: str, threads: int) -> Any:
         raise Damaged(f"ONNX Runtime cannot load {folder / graph.file}: {e}") from e
     if session.get_providers()[0] != _providers(device)[0]:
         raise NotReady(
-            "ONNX Runtime has no CUDA here; run on the CPU (device cpu) or repair its CUDA libraries"
+            "ONNX Runtime has no CUDA here; set REDPENCIL_DEVICE=cpu, or repair its CUDA libraries"
         )
     return session
 

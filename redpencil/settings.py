@@ -59,6 +59,7 @@ class Settings(BaseSettings):
     retrain_after: int = Field(0, ge=0, description="retrain a model after so many new corrections; 0: off")
     recipe: str = Field("ppocr", description="recipe of the OCR model's runs")
     caption_recipe: str = Field("catr", description="recipe of the caption model's runs")
+    recipes: str = Field("", description="folders of your own model families, with : between")
     max_attempts: int = Field(3, ge=1, description="tries of a run that keeps being interrupted")
     audit_share: float = Field(0.2, ge=0, le=1, description="share of review drawn at random")
     train_workers: int = Field(

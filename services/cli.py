@@ -120,6 +120,26 @@ def correct(
 
 @app.command()
 @in_words
+def revoke(
+    correction: Annotated[str, typer.Argument(help="correction id, as `correct` printed it")],
+    why: Annotated[str, typer.Option(help="what is wrong with it, for the record")],
+    who: Who = None,
+    json: AsJson = False,
+) -> None:
+    """Take a correction back: nothing learns from it any more, and it stays on record.
+
+    Example: redpencil revoke corr_0199... --why 'the wrong line'
+    """
+    body = {"why": why} | ({"who": who} if who else {})
+    answer = Client(Settings()).send(f"/v1/corrections/{correction}/revoke", body)
+    if json:
+        return show.as_json(answer)
+    learned = ", ".join(answer["learned_by"]) or "no version"
+    show.out.print(f"{correction}: revoked; {learned} learned from it", markup=False)
+
+
+@app.command()
+@in_words
 def retrain(
     recipe: Annotated[
         str | None, typer.Option(help="how it learns; default: the setting `recipe` or `caption_recipe`")

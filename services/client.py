@@ -61,7 +61,7 @@ class Client:
         except httpx.ConnectError as e:
             raise NotReady(f"nothing answers at {url}; start everything with `redpencil up`") from e
         except httpx.TimeoutException as e:
-            raise NotReady(f"{url} did not answer within {TIMEOUT_S:.0f} s") from e
+            raise NotReady(f"{url} did not answer within {TIMEOUT_S:.0f} s; see `redpencil status`") from e
         except httpx.TransportError as e:
             raise NotReady(f"{url} broke off ({e}); see `redpencil status`") from e
         if answer.is_error:

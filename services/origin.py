@@ -33,4 +33,6 @@ class SameOrigin:
         if self.names and name not in self.names and scope["path"] not in self.open_paths:
             raise Unauthorized(f"it is not known here as {name!r}: REDPENCIL_SERVICES_URL says its address")
         if origin and scope["method"] not in SAFE and urlsplit(origin).netloc != host:
-            raise Unauthorized(f"a page of {origin} may not change anything here")
+            raise Unauthorized(
+                f"a page of {origin} may change nothing here; have a proxy before it pass the Host header on"
+            )

@@ -47,7 +47,7 @@ def rollback(store: Store, model: str, who: str, why: str) -> ServingState:
 
     def to(state: ServingState) -> ServingState:
         if state.previous is None:
-            raise Conflict(f"{model} has no previous champion to go back to")
+            raise Conflict(f"{model} has no previous champion to go back to; promote a version instead")
         return _crowned(state, state.previous)
 
     return _change(store, model, to, "rollback", None, who, why, {})

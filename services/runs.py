@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
 from redpencil.errors import BadInput, Conflict
+from redpencil.settings import Settings
 from redpencil.snapshot import outdated
 from redpencil.types import Run, RunState, Task
 from services import leash
@@ -104,8 +106,12 @@ def _requeued(house: House, id: str) -> Answer:
 
 
 def recipes() -> list[str]:
-    """By file name: training itself, with its torch, is another room. Empty where it is not installed."""
-    return sorted(path.stem for path in RECIPES.glob("[a-z]*.py"))
+    """By file name: training itself, with its torch, is another room. Empty where it is not installed.
+
+    Your own families are in the folders of the setting `recipes`.
+    """
+    folders = (RECIPES, *(Path(folder) for folder in Settings().recipes.split(os.pathsep) if folder))
+    return sorted({path.stem for folder in folders for path in folder.glob("[a-z]*.py")})
 
 
 def _ahead(house: House, run: Run) -> int:

@@ -24,7 +24,9 @@ class Schedule:
 
     def __init__(self, store: Store, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         if settings.retrain_cron and not croniter.is_valid(settings.retrain_cron):
-            raise BadInput(f"REDPENCIL_RETRAIN_CRON is no cron expression: {settings.retrain_cron!r}")
+            raise BadInput(
+                f"REDPENCIL_RETRAIN_CRON is no cron expression such as '0 3 * * *': {settings.retrain_cron!r}"
+            )
         self._store, self._settings, self._clock = store, settings, clock
         self._since = clock()
         self._passed: dict[str, float] = {}

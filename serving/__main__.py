@@ -61,7 +61,9 @@ def _alone(settings: Settings) -> Iterator[str]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise Conflict(f"serving is already up on port {settings.serving_port}") from exc
+            raise Conflict(
+                f"serving is already up on port {settings.serving_port}; set another REDPENCIL_SERVING_PORT"
+            ) from exc
         mark = hashlib.sha256(f"{settings.home.resolve()}:{settings.serving_port}".encode()).hexdigest()[:24]
         guard.sweep(mark)
         _require_free(settings)

@@ -30,9 +30,14 @@ class Admission:
     def places(self, images: int) -> Iterator[None]:
         """Hold so many places; Busy where they are not free, TooLarge where they never can be."""
         if images > self.limit:
-            raise TooLarge(f"{images} images in one request; at most {self.limit} are taken at once")
+            raise TooLarge(
+                f"{images} images in one request; at most {self.limit} are taken (REDPENCIL_QUEUE_LIMIT)"
+            )
         if self.waiting + images > self.limit:
-            raise Busy(f"{self.waiting} images are waiting, which is the limit", self.retry_after_s())
+            raise Busy(
+                f"{self.waiting} images are waiting, which is the limit (REDPENCIL_QUEUE_LIMIT)",
+                self.retry_after_s(),
+            )
         if not self.waiting:
             self._done.clear()  # a quiet spell says nothing of how fast images go
         self.waiting += images

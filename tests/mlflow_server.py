@@ -29,7 +29,7 @@ class MlflowServer:
         self.process = subprocess.Popen(
             command, env=environment, stdout=log, stderr=log, start_new_session=True
         )
-        self._wait(60)
+        self._wait(300)
 
     def stop(self) -> None:
         """End the server and its worker at once, as a power cut would."""
@@ -41,9 +41,13 @@ class MlflowServer:
     def _wait(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
+            if self.process is None or self.process.poll() is not None:
+                break
             try:
                 urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
                 return
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
+        if self.process is not None and self.process.poll() is None:
+            self.stop()
         raise TimeoutError((self.folder / "server.log").read_text()[-2000:])

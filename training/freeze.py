@@ -34,7 +34,7 @@ def _check_reach(share: object) -> None:
         fits = False
     if not fits:
         raise BadInput(
-            f"training parameter reach is a share of the way from the parent, 0 to 1, not {share!r}"
+            f"training parameter reach is a share of the way from the parent (0 < reach <= 1), not {share!r}"
         )
 
 
@@ -81,13 +81,13 @@ def champion(store: Store, model: str, chosen: recipe.Recipe, blobs: Blobs) -> s
     if version is None:
         raise Conflict(
             f"recipe {chosen.name} goes on from the champion, but model {model} has none yet; start "
-            "`redpencil up` once (it imports the base model) or name a version as params.parent"
+            "`redpencil up` once (it imports the base model) or name a version with --param parent=NUMBER"
         )
     made = recipe_of(store, model, version, blobs)
     if made and made != chosen.name:
         raise Conflict(
             f"recipe {chosen.name} cannot go on from the champion, version {version}, which is of "
-            f"recipe {made}; train with that, or name a version of {chosen.name} as params.parent"
+            f"recipe {made}; train with that, or name a version of {chosen.name} with --param parent=NUMBER"
         )
     return version
 

@@ -33,7 +33,7 @@ NAMES = {
     "val_cider_d": "validation/cider_d",
 }
 PATIENCE_S = 60.0
-AGAIN = "`python -m training RUN_ID` goes on from here"
+AGAIN = "Resume in the console, or POST /v1/training-runs/RUN_ID/resume, goes on from here"
 METRICS_PER_CALL = 1000  # MLflow's limit
 CONTEXT = InputTag("mlflow.data.context", "training")
 

@@ -50,13 +50,13 @@ class Browser:
     ) -> None:
         self._send("DELETE", self.session)
         self.driver.terminate()
-        self.driver.wait(10)
+        self.driver.wait(60)
         self.profile.cleanup()
 
     def open(self, url: str) -> None:
         self.post("/url", url=url)
 
-    def find(self, css: str, timeout_s: float = 15) -> str:
+    def find(self, css: str, timeout_s: float = 60) -> str:
         """The id of the first match, as soon as there is one."""
         found = self.until(lambda: self.post("/elements", using="css selector", value=css), timeout_s, css)
         return str(found[0][ELEMENT])
@@ -115,7 +115,7 @@ class Browser:
         return answer
 
     def _wait_up(self) -> None:
-        for _ in range(100):
+        for _ in range(600):
             try:
                 if self._send("GET", "/status")["ready"]:
                     return

@@ -67,15 +67,15 @@ def test_each_is_confirmed_corrected_or_taken_back(
         browser.find(".crop[src]")
         assert browser.text(".doubt") == "why 0"
         browser.press(ENTER)
-        browser.until(lambda: browser.text(".doubt") == "why 1", 10, "the second")
+        browser.until(lambda: browser.text(".doubt") == "why 1", 60, "the second")
         browser.run("document.querySelector('#type').value = 'two'")
         browser.press(ENTER)
-        browser.until(lambda: browser.text(".doubt") == "why 2", 10, "the third")
+        browser.until(lambda: browser.text(".doubt") == "why 2", 60, "the third")
         browser.run(
             "[...document.querySelectorAll('button')].find((b) => b.textContent === 'Take it back').click()"
         )
         browser.click("#ask-yes")
-        browser.until(lambda: "No correction is in doubt" in browser.text("main"), 10, "the end")
+        browser.until(lambda: "No correction is in doubt" in browser.text("main"), 60, "the end")
         assert browser.run("return document.title") == "Redpencil"
         assert browser.errors() == []
     assert world.store.doubts.confirmation(right.id)["who"] == "console"

@@ -22,6 +22,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Outcome, Run, RunState
 from training import cycle
+from training.job import Ended, Job
 
 PAPERS = ("before_after.html", "history.json", "learning_curve.png", "report.json")
 CYCLE = """
@@ -107,7 +108,8 @@ def test_a_cycle_killed_in_any_step_goes_on(settings: Settings, phases: tuple[st
     run = tiny_house.queue(settings)
     for phase in phases:
         kill_in(phase, settings, run)
-        assert read(settings, run).state is RunState.RUNNING
+        over = RunState.SUCCEEDED if phase == "announce" else RunState.RUNNING  # its end may be quicker
+        assert read(settings, run).state in (RunState.RUNNING, over)
     done = cycle.run(run, settings)
     assert (done.state, done.version) == (RunState.SUCCEEDED, "2")
     registry = Registry(settings.mlflow)
@@ -130,6 +132,10 @@ def kill_in(phase: str, settings: Settings, run: str) -> None:
     assert driver.wait() in (-signal.SIGKILL, 0)
 
 
+def never(job: Job) -> Ended:
+    raise AssertionError("it trained again")
+
+
 def test_mlflow_may_be_down_while_a_run_trains(
     settings: Settings, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,10 +150,10 @@ def test_mlflow_may_be_down_while_a_run_trains(
         assert "does not answer" in failed.error
     finally:
         mlflow_server.start()
-    started = time.monotonic()
+    monkeypatch.undo()
+    monkeypatch.setattr(cycle.workers, "train", never)
     done = cycle.run(run, settings)
     assert (done.state, done.error) == (RunState.SUCCEEDED, None)
-    assert time.monotonic() - started < 20, "it trained again"
     history = Registry(settings.mlflow).client.get_metric_history(done.mlflow_run, "train/loss")
     assert len(history) == 4
 
@@ -181,7 +187,7 @@ def test_sigterm_leaves_the_run_to_be_resumed_and_no_process_behind(settings: Se
         time.sleep(0.1)
     started = psutil.Process(driver.pid).children(recursive=True)
     driver.terminate()
-    assert driver.wait(timeout=30) == 128 + signal.SIGTERM
-    _, left = psutil.wait_procs(started, timeout=10)
+    assert driver.wait(timeout=300) == 128 + signal.SIGTERM
+    _, left = psutil.wait_procs(started, timeout=120)
     assert not left
     assert read(settings, run).state is RunState.RUNNING

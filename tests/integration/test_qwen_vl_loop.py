@@ -4,6 +4,7 @@ import json
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -53,12 +54,14 @@ def kill_worker(made: Job) -> None:
     """Kill the process that trains at its third checkpoint: the first is then surely known to Ray."""
     kept = Path(made.settings.storage, made.run.id)
     seen: set[str] = set()
-    while len(seen) < 3:
+    deadline = time.monotonic() + 300
+    while len(seen) < 3 and time.monotonic() < deadline:
         seen |= {folder.name for folder in kept.glob("checkpoint_*")}
         time.sleep(0.01)
     for process in psutil.Process().children(recursive=True):
-        if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-            process.kill()
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
+                process.kill()
 
 
 def test_a_killed_run_goes_on_exactly_and_the_best_cer_decides(settings: Settings, base: Path) -> None:
@@ -70,7 +73,7 @@ def test_a_killed_run_goes_on_exactly_and_the_best_cer_decides(settings: Setting
     best = min(r["val_cer"] for r in wanted.history[1:])
     assert load(whole.folder / workers.BEST)["history"][-1]["val_cer"] == wanted.best["val_cer"] == best < 0.2
 
-    killer = threading.Thread(target=kill_worker, args=(killed,))
+    killer = threading.Thread(target=kill_worker, args=(killed,), daemon=True)
     killer.start()
     found = workers.train(killed)
     killer.join()

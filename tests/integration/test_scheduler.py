@@ -42,7 +42,7 @@ class Watched:
         for _ in range(times):
             self.scheduler.tick()
 
-    def until(self, done: Callable[[], bool], timeout_s: float = 20.0) -> None:
+    def until(self, done: Callable[[], bool], timeout_s: float = 120.0) -> None:
         deadline = time.monotonic() + timeout_s
         while not done():
             assert time.monotonic() < deadline
@@ -200,7 +200,7 @@ def test_runs_end_with_the_services(tmp_path: Path) -> None:
     time.sleep(0.5)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)

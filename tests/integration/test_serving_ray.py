@@ -42,6 +42,9 @@ class Served:
             f"{self.url}/v1/ocr", content=png(text), params={"mode": "line", **query}, timeout=60
         )
 
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=60)
+
     def members(self) -> list[psutil.Process]:
         """Its processes, children of children too, by the home in their environment."""
         return [p for p in psutil.process_iter() if _home(p) == str(self.home.settings.home)]
@@ -86,7 +89,7 @@ def serving(folder: Path, **settings: object) -> Iterator[Served]:
         yield served
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(180)
         home.close()
 
 
@@ -102,9 +105,9 @@ def test_it_answers_through_the_proxy_and_keeps_what_it_says(served: Served) -> 
     body = answer.json()
     assert (body["text"], body["model_version"], body["variant"]) == ("hello world", "1", "champion")
     assert served.home.store.predictions.get(body["prediction_id"]).blocks[0].text == "hello world"
-    assert httpx.get(f"{served.url}/v1/predictions/{body['prediction_id']}").json()["text"] == "hello world"
-    assert httpx.get(f"{served.url}/v2/models/ocr/ready").json()["ready"]
-    assert "redpencil_images_total" in httpx.get(f"{served.url}/metrics").text
+    assert served.get(f"/v1/predictions/{body['prediction_id']}").json()["text"] == "hello world"
+    assert served.get("/v2/models/ocr/ready").json()["ready"]
+    assert "redpencil_images_total" in served.get("/metrics").text
     [row] = served.home.store.replicas.list("ocr")
     assert (row["champion"], row["previous"], row["error"]) == ("1", "2", None)
 
@@ -120,8 +123,8 @@ def test_a_caption_model_that_is_promoted_later_answers_beside_the_ocr_model(ser
     _until(lambda: ask().status_code == 200)
     body = ask().json()
     assert (body["text"], body["model"], body["model_version"]) == ("two boats", CAPTION, "1")
-    assert httpx.get(f"{served.url}/health").json()["captions"]["champion"] == "1"
-    listed = [m["id"] for m in httpx.get(f"{served.url}/v1/models").json()["data"]]
+    assert served.get("/health").json()["captions"]["champion"] == "1"
+    listed = [m["id"] for m in served.get("/v1/models").json()["data"]]
     assert listed == ["ocr", "ocr:1", "ocr:2", "caption", "caption:1"]
     assert served.ask("hello").json()["model"] == "ocr"
 
@@ -131,7 +134,7 @@ def test_a_request_id_comes_back_exactly_once(served: Served) -> None:
     answer = httpx.post(f"{served.url}/v1/ocr", content=b"nonsense", headers=headers)
     assert answer.headers.get_list("x-request-id") == ["mine-1"]
     assert answer.json()["error"]["request_id"] == "mine-1"
-    assert len(httpx.get(f"{served.url}/health").headers.get_list("x-request-id")) == 1
+    assert len(served.get("/health").headers.get_list("x-request-id")) == 1
 
 
 def test_bad_bodies_get_their_status_through_the_proxy(served: Served) -> None:
@@ -179,7 +182,7 @@ def test_promotions_and_rollbacks_under_load_fail_no_request(served: Served) -> 
     try:
         for champion, previous in (("2", "1"), ("1", "2"), ("3", "1"), ("4", "3"), ("1", "4")):
             served.home.serve(champion, previous=previous, challenger="2", weight=0.3)
-            _until(lambda champion=champion: httpx.get(f"{served.url}/health").json()["champion"] == champion)
+            _until(lambda champion=champion: served.get("/health").json()["champion"] == champion)
             time.sleep(0.5)
     finally:
         stop.set()
@@ -196,7 +199,7 @@ def test_after_the_kill_of_a_replica_it_comes_back_with_all_it_acknowledged(serv
     _until(lambda: _answers(served), START_TIMEOUT_S)
     assert served.replica().pid != before.pid
     for prediction in acknowledged:
-        assert httpx.get(f"{served.url}/v1/predictions/{prediction}").status_code == 200
+        assert served.get(f"/v1/predictions/{prediction}").status_code == 200
 
 
 def test_a_stop_is_quick_and_leaves_no_process(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ def test_when_its_first_process_is_killed_the_rest_goes_too(tmp_path: Path) -> N
     with serving(tmp_path) as served:
         served.process.kill()
         served.process.wait()
-        _until(lambda: served.members() == [], 20)
+        _until(lambda: served.members() == [], 120)
 
 
 def _answers(served: Served) -> bool:

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 import unicodedata
+from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
@@ -316,8 +317,11 @@ def kill_worker(made: Job) -> None:
     """Once two epochs are kept."""
     deadline = time.monotonic() + 120
     kept = Path(made.settings.storage, made.run.id)
-    while len(list(kept.glob("checkpoint_*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    seen: set[str] = set()
+    while len(seen) < 2 and time.monotonic() < deadline:
+        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
+        time.sleep(0.01)
     for process in psutil.Process().children(recursive=True):
-        if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-            process.kill()
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
+                process.kill()

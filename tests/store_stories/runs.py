@@ -24,10 +24,11 @@ def test_a_run_is_followed_from_queue_to_end(store: Store) -> None:
     asked = run(params={"steps": 3})
     store.runs.add(asked)
     assert store.runs.get(asked.id) == asked
+    before = time.time()
     taken = store.runs.claim_next("ocr")
     assert taken is not None
     assert (taken.state, taken.attempts) == (RunState.RUNNING, 1)
-    assert taken.started_at == pytest.approx(time.time(), abs=5)
+    assert before <= (taken.started_at or 0) <= time.time()
     store.runs.update(asked.id, phase="train", progress={"step": 2}, pid=77)
     ended = store.runs.update(asked.id, state=RunState.SUCCEEDED, version="2", finished_at=9.0)
     assert (ended.phase, ended.progress, ended.version, ended.params) == (

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from services.cli import app
 
 COMMANDS = (
-    ["up"], ["predict"], ["correct"], ["retrain"], ["gate"], ["promote"], ["rollback"],
+    ["up"], ["predict"], ["correct"], ["revoke"], ["retrain"], ["gate"], ["promote"], ["rollback"],
     ["experiment", "start"], ["experiment", "set"], ["experiment", "show"], ["experiment", "end"],
     ["lineage"], ["status"], ["demo"], ["settings"],
 )  # fmt: skip

@@ -50,8 +50,18 @@ def test_a_split_says_on_which_side_an_image_stands(tmp_path: Path, write: Write
     write("captions.jsonl", "\n".join(map(json.dumps, rows)))
     for n in range(30):
         write(f"{n}.png")
+    write("val.png")
+    rows.append({"image": "val.png", "captions": ["x"], "split": "val"})
+    write("captions.jsonl", "\n".join(map(json.dumps, rows)))
     wanted = Split.TRAIN if split.lower() == "train" else Split.HOLDOUT
-    assert {side_of(s.group_in("set")) for s in read(tmp_path).samples} == {wanted}
+    assert {side_of(s.group_in("set")) for s in read(tmp_path).samples[:30]} == {wanted}
+
+
+def test_a_set_without_a_part_to_judge_by_is_divided_by_hash(tmp_path: Path, write: Write) -> None:
+    write("annotations/captions_train2017.json", coco([(n, "a dog") for n in range(30)]))
+    for n in range(30):
+        write(f"train2017/{n}.jpg")
+    assert {side_of(s.group_in("set")) for s in read(tmp_path).samples} == {Split.TRAIN, Split.HOLDOUT}
 
 
 def test_nulls_name_no_document_and_no_part(tmp_path: Path, write: Write) -> None:
@@ -90,8 +100,10 @@ def test_flickr_comes_as_a_table_or_as_tokens(tmp_path: Path, write: Write) -> N
 def test_image_to_text_folders_have_a_json_per_split(tmp_path: Path, write: Write, content: object) -> None:
     write("train/train.json", json.dumps(content))
     write("images/a.png")
-    (sample,) = read(tmp_path).samples
-    assert (sample.texts, sample.split) == (("tiếng Việt",), "train")
+    write("val/val.json", json.dumps([{"image": "b.png", "text": "một"}]))
+    write("images/b.png")
+    said = [(s.texts, s.split) for s in read(tmp_path).samples]
+    assert said == [(("tiếng Việt",), "train"), (("một",), "val")]
 
 
 def test_lines_of_text_keep_their_documents(tmp_path: Path, write: Write) -> None:

@@ -95,6 +95,17 @@ def test_a_run_shows_progress_and_links(world: World, client: Client) -> None:
     assert client.get(f"/v1/training-runs/{id}/log").json() == {"log": ""}
 
 
+def test_a_family_of_your_own_is_a_recipe(
+    world: World, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "families").mkdir()
+    (tmp_path / "families" / "mine.py").write_text("")
+    correct(client, world.prediction("x"), "y")
+    assert client.post("/v1/training-runs", json={"recipe": "mine"}).status_code == 422
+    monkeypatch.setenv("REDPENCIL_RECIPES", str(tmp_path / "families"))
+    assert client.post("/v1/training-runs", json={"recipe": "mine"}).status_code == 202
+
+
 def test_a_failed_run_can_be_resumed(world: World, client: Client) -> None:
     correct(client, world.prediction("x"), "y")
     id = client.post("/v1/training-runs", json={}).json()["id"]

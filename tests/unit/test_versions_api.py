@@ -124,7 +124,10 @@ def test_a_promotion_is_answered_when_the_replicas_serve_it(world: World, client
     beat("replica-1", MODEL, 1, world.store.serving.get(MODEL).revision, "1", None, None, None)
 
     def load() -> None:
-        time.sleep(0.3)
+        deadline = time.monotonic() + 60
+        while world.store.serving.get(MODEL).champion != "2" and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.1)
         beat("replica-1", MODEL, 1, world.store.serving.get(MODEL).revision, "2", None, "1", None)
 
     loading = threading.Thread(target=load)

@@ -142,7 +142,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: CatrHyper) -> Catr:
         return model
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
-        raise BadInput("catr goes on from bundles of its own kind alone; train without a parent")
+        raise BadInput("catr goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
     frozen = shape.pop("frozen_norm")
     tokenizer = tokens.grown(tokens.of_bundle(parent), texts)

@@ -204,7 +204,7 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     """The model of a version, from its bundle alone."""
     manifest = Manifest.load(folder)
     if manifest.lineage.get("recipe") != RECIPE.name:
-        raise BadInput("clip_prefix goes on from bundles of its own kind alone; train without a parent")
+        raise BadInput("clip_prefix goes on from bundles of its own kind alone; leave --param parent out")
     shape = manifest.lineage["shape"]
     model = ClipPrefix(Parts.of_bundle(folder, manifest), replace(hyper, **{n: shape[n] for n in KEPT}))
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]

@@ -105,7 +105,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Chosen | None = None
         return _grown(alphabet, texts, lambda model: fill(model, stored, DISTILLED))
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
-        raise BadInput("crnn goes on from bundles of its own kind alone; train without a parent")
+        raise BadInput("crnn goes on from bundles of its own kind alone; leave --param parent out")
     graph = parent / manifest.graphs[Precision.FP32].file
 
     def read(model: CRNN) -> None:

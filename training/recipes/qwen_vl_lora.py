@@ -129,7 +129,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl
         return model
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
-        raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; train without a parent")
+        raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
     whole = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**shape.pop("config")))
     model = QwenVl(whole.float(), tokens.of_bundle(parent), QwenHyper(**{**asdict(hyper), **shape}))

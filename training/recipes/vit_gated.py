@@ -255,7 +255,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: VitGatedHyper) -> Vi
         return model
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
-        raise BadInput("vit_gated goes on from bundles of its own kind alone; train without a parent")
+        raise BadInput("vit_gated goes on from bundles of its own kind alone; leave --param parent out")
     same = replace(hyper, **manifest.lineage["shape"])
     model = VitGated(tokens.of_bundle(parent), same, learned_before=True)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
