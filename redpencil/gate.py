@@ -14,6 +14,7 @@ from typing import Any
 
 from redpencil.errors import BadInput
 from redpencil.finding import Finding, change, number
+from redpencil.gain import FEW_LINES, few_documents, gain
 from redpencil.measure import CER, Measure
 from redpencil.slices import LineScore, Slice, rate
 from redpencil.types import Outcome, Precision, Verdict
@@ -24,7 +25,6 @@ from redpencil.worth import Worth, beats, keeps
 __all__ = ["Latency", "LineScore", "Worth", "judge", "report_markdown"]
 
 RELATIVE_MARGIN, ABSOLUTE_MARGIN = CER.relative, CER.absolute
-FEW_LINES = 10
 FIRST_VERSION_CER = 0.10
 SLOWDOWN = 1.5
 SEVERITY = (Outcome.FAILED, Outcome.INCONCLUSIVE, Outcome.PASSED)
@@ -103,13 +103,7 @@ def _check(lines: Sequence[LineScore]) -> None:
 def _findings(
     unseen: Slice, seen: Slice, base: Slice, fresh: Collection[str] | None, latency: Latency
 ) -> Iterable[Finding]:
-    new, taught = unseen.only(fresh), seen.only(fresh)
-    shown = next((part for part in (unseen, new) if _better(part, unseen)), None)
-    hardly_any = len(new.lines) < FEW_LINES and bool(taught.lines)
-    few = shown is None and (len(unseen.lines) < FEW_LINES or hardly_any)
-    rules = [_golden(base), _few_holdout(unseen, new) if few else _holdout(unseen, new, shown)]
-    rules += [_trained(seen, taught if few else None), *_few_documents(shown or unseen)]
-    return [*rules, _latency(latency, base.precision, base.measure)]
+    return [_golden(base), *gain(unseen, seen, fresh), _latency(latency, base.precision, base.measure)]
 
 
 def _precision(lines: Sequence[LineScore], latency: Latency, measure: Measure) -> tuple[Precision, Finding]:
@@ -142,7 +136,7 @@ def _first_version(unseen: Slice, base: Slice, worth: Worth | None) -> Iterable[
     else:
         parroted = replace(unseen, lines=worth.lines)
         yield beats(parroted, worth.parrot)
-        yield from _few_documents(parroted)
+        yield from few_documents(parroted)
 
 
 def _keeps_worth(unseen: Slice, worth: Worth | None) -> Iterable[Finding]:
@@ -193,77 +187,6 @@ def _nothing_to_forget(measure: Measure) -> Finding:
     return Finding(
         Outcome.PASSED, f"There are no {measure.base}: caution, whether it forgets anything is not judged."
     )
-
-
-def _better(part: Slice, whole: Slice) -> bool:
-    """Enough lines, a part of the whole of more than one document, and a gain beyond chance."""
-    enough = len(part.lines) >= FEW_LINES and (part.documents > 1 or part is whole)
-    return enough and part.surely_better
-
-
-def _holdout(unseen: Slice, new: Slice, shown: Slice | None) -> Finding:
-    """On lines that it never saw, the candidate must be better beyond chance, and nowhere surely worse.
-
-    Lines held out since the champion was judged may show it: among many older ones a gain drowns.
-    """
-    for part in (unseen, new):
-        if part.surely_worse:
-            return Finding(Outcome.FAILED, f"{change(part)}: worse.")
-    if shown is None:
-        return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: no gain beyond chance.")
-    if unseen.change > 0:
-        more = f"{change(unseen)}: worse, but it may be chance"
-        return Finding(Outcome.INCONCLUSIVE, f"{change(shown)}: better. {more}.")
-    return Finding(Outcome.PASSED, f"{change(shown)}: better.")
-
-
-def _few_holdout(unseen: Slice, new: Slice) -> Finding:
-    """Where hardly a held-out line can show the gain of what is newly learned, none may be lost."""
-    measure = unseen.measure
-    caution = f"caution, fewer than {FEW_LINES} {measure.thing}s prove little"
-    if len(unseen.lines) >= FEW_LINES:
-        caution = f"caution, only {len(new.lines)} of them came since the champion was judged"
-    if not unseen.lines:
-        return Finding(Outcome.PASSED, f"No {measure.corrected} is held out yet: {caution}.")
-    if unseen.surely_worse:
-        return Finding(Outcome.FAILED, f"{change(unseen)}: worse.")
-    if unseen.change > 0:
-        return Finding(Outcome.INCONCLUSIVE, f"{change(unseen)}: worse, but it may be chance; {caution}.")
-    return Finding(Outcome.PASSED, f"{change(unseen)}: not worse; {caution}.")
-
-
-def _few_documents(unseen: Slice) -> Iterable[Finding]:
-    """Lines stand in for documents where these are too few; then the interval says less."""
-    if unseen.few_documents:
-        documents = "one document" if unseen.documents == 1 else f"{unseen.documents} documents"
-        things = f"{unseen.measure.thing}s"
-        caution = f"Caution: the held-out {things} come from only {documents}; others may gain more or less."
-        yield Finding(Outcome.PASSED, caution)
-
-
-def _trained(seen: Slice, taught: Slice | None) -> Finding:
-    """What was trained on must not get worse. `taught`, what is new of it, must show the gain: None where
-    the holdout does."""
-    if not seen.lines:
-        outcome = Outcome.PASSED if taught is None else Outcome.INCONCLUSIVE
-        told = f"No {seen.measure.taught} has been trained on"
-        return Finding(outcome, told + ("." if taught is None else ": no gain can be seen."))
-    counts = seen.counts
-    told = f"{change(seen)}; {counts['fixed']} fixed, {counts['newly_broken']} newly broken"
-    if seen.change > 0:
-        sure = seen.surely_worse
-        return Finding(
-            Outcome.FAILED if sure else Outcome.INCONCLUSIVE,
-            f"{told}: worse{'' if sure else ', but it may be chance'}.",
-        )
-    if taught is not None and not _gained(taught):
-        of_new = "" if len(taught.lines) == len(seen.lines) else " on those that are new"
-        return Finding(Outcome.INCONCLUSIVE, f"{told}: no gain{of_new}.")
-    return Finding(Outcome.PASSED, f"{told}: {'better' if seen.change < 0 else 'not worse'}.")
-
-
-def _gained(taught: Slice) -> bool:
-    return taught.counts["fixed"] > taught.counts["newly_broken"] or taught.surely_better
 
 
 def _too_slow(latency: Latency, precision: Precision) -> bool:

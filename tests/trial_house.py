@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
 import store_parts
 import tiny_bundle
 
-from redpencil import bundle, snapshot, trial
+from redpencil import bench, bundle, snapshot, trial
 from redpencil.blobs import Blobs
 from redpencil.linepack import PackedLine
 from redpencil.settings import Settings
@@ -21,6 +23,16 @@ GOLDEN = [
     PackedLine(tiny_bundle.paint(text), text) for text in ("old and gold", "the base stays", "as it was")
 ]
 THINGS = ("dog", "cat", "bird", "road", "tree", "boat", "lamp", "book", "crab", "door", "moon", "hand")
+
+
+class Even(threading.local):
+    """A clock by which every reading takes as long: how busy a machine is decides no verdict here."""
+
+    readings = 0.0
+
+    def thread_time(self) -> float:
+        self.readings += 0.001
+        return self.readings
 
 
 class House:
@@ -72,7 +84,8 @@ class House:
     def judge(self, name: str, **given: object) -> Verdict:
         cache = self.settings.home / "bundles"
         given = {"golden": GOLDEN, "task": self.task} | given
-        return trial.hold(self.store, self.blobs, self.model, name, cache, **given)
+        with mock.patch.object(bench, "time", Even()):
+            return trial.hold(self.store, self.blobs, self.model, name, cache, **given)
 
 
 class Gallery(House):
