@@ -32,6 +32,7 @@ Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
 OPS = ("Conv", "MatMul", "Gemm")
 RECURRENT = "LSTM"
 PAIR = ("QuantizeLinear", "DequantizeLinear")
+RANGES = (1.0, 0.9)  # of the calibration lines have their extremes within a range; the rest is cut off there
 LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
 PARTS = 4
 
@@ -46,9 +47,13 @@ class Layer:
 
 
 class Twin:
-    """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once."""
+    """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once.
 
-    def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
+    `usual` is the share of the calibration lines that lie within the ranges. All of them is what lines of a
+    kind that was not there need; a reader of several scripts may need less (docs/log.md, 2026-11-29).
+    """
+
+    def __init__(self, source: Path, calibration: Sequence[Image], usual: float = RANGES[0]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"
         self._ranges = Path(self._scratch.name) / "ranges.json"
@@ -60,7 +65,8 @@ class Twin:
         self._products = worthwhile(found)
         self._recurrent = [n.name for n in self._exact.graph.node if n.op_type == RECURRENT]
         self.layers = [*self._products, *self._recurrent]
-        save_tensors_data(TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration)), self._ranges)
+        ranges = TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration, usual))
+        save_tensors_data(ranges, self._ranges)
 
     @property
     def parts(self) -> list[list[str]]:
@@ -191,15 +197,23 @@ class Probe:
             _layer(n, weight, answers[n.output[0]].size) for n, weight in weighed if not _depthwise(n, weight)
         ]
 
-    def ranges(self, images: Sequence[Image]) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """The least and the greatest value of each tensor over all lines."""
+    def ranges(
+        self, images: Sequence[Image], usual: float = RANGES[0]
+    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Between what least and what greatest value each tensor lies, on that share of the lines."""
         lows: dict[str, list[np.float32]] = {}
         highs: dict[str, list[np.float32]] = {}
         for image in images:
             for name, value in self.run(image).items():
                 lows.setdefault(name, []).append(value.min())
                 highs.setdefault(name, []).append(value.max())
-        return {name: (np.min(lows[name]), np.max(highs[name])) for name in lows}
+        return {
+            name: (
+                np.quantile(lows[name], 1 - usual, method="lower"),
+                np.quantile(highs[name], usual, method="higher"),
+            )
+            for name in lows
+        }
 
 
 def _depthwise(node: onnx.NodeProto, weight: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 from redpencil import linepack
@@ -176,6 +177,23 @@ def test_where_int8_loses_too_much_there_is_none(
     manifest = export.to_bundle(recurrent(), tmp_path, lines[:40], {})
     assert manifest.precision is Precision.FP32
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle.json", "fp32.onnx"]
+
+
+def test_ranges_of_usual_lines_are_tried_where_those_of_all_lose_too_much(
+    tmp_path: Path, lines: list[PackedLine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def steps(name: str) -> dict[str, float]:
+        (tmp_path / name).mkdir()
+        assert export.to_bundle(recurrent(), tmp_path / name, lines, {}).precision is Precision.INT8
+        stored = onnx.load(tmp_path / name / "int8.onnx").graph.initializer
+        return {t.name: float(numpy_helper.to_array(t)) for t in stored if t.name.endswith("output_0_scale")}
+
+    widest, first = steps("all"), iter([1e9])
+    monkeypatch.setattr(export, "beyond_chance", lambda changes: next(first, 0.0))
+    usual = steps("usual")
+    assert widest.keys() == usual.keys()
+    assert all(usual[name] <= step for name, step in widest.items())
+    assert sum(usual.values()) < sum(widest.values())
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

@@ -84,6 +84,18 @@ def test_work_is_counted_in_multiplications_and_depthwise_layers_are_left_out() 
     ]
 
 
+def test_an_unusual_line_widens_no_usual_range() -> None:
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 1, "W"])
+    answer = helper.make_tensor_value_info("d", TensorProto.FLOAT, None)
+    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["d"])], "g", [image], [answer])
+    probe = Probe(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
+    lines = [np.array([[[[-size, size]]]], np.float32) for size in range(1, 21)]
+    lines[3] *= 100
+    assert probe.ranges(lines) == {"image": (-400.0, 400.0)}
+    assert probe.ranges(lines, 0.9) == {"image": (-20.0, 20.0)}
+    assert probe.ranges(lines[:8], 0.9) == {"image": (-400.0, 400.0)}, "of few lines none is unusual"
+
+
 def test_a_graph_without_weights_has_no_layers_but_its_image_has_a_range() -> None:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 2, "W"])
     answer = helper.make_tensor_value_info("d", TensorProto.FLOAT, None)
