@@ -113,11 +113,11 @@ class Questions:
         known, before = snapshot.learned(store, candidate), snapshot.learned(store, served)
         learned = [p for p in live if known & set(p.corrections)]
         new = [p for p in learned if known & set(p.corrections) - before]
-        old = [] if measure.golden else [p for p in learned if p not in new]
+        old = [p for p in learned if not known & set(p.corrections) - before]
         taken = store.snapshots.get(served.snapshot).members if served and served.snapshot else ()
         met = {place(m) for m in taken}
         fresh = frozenset(p.key for p in (*(p for p in held if place(p) not in met), *new))
-        return cls(measure, held, learned if measure.golden else new, old, fresh)
+        return cls(measure, held, *((learned, []) if measure.golden else (new, old)), fresh)
 
     @property
     def most(self) -> int:

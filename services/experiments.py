@@ -151,10 +151,12 @@ def _check_cleared(house: House, model: str, version: str) -> None:
     if verdict is not None and verdict.outcome is Outcome.PASSED:
         return
     if not house.store.ledger.deployments(model, version):
-        said = f"says {verdict.outcome.value} of" if verdict else "has not judged beside today's champion"
-        remedy = "" if verdict else f" (`redpencil gate {version}` has it judged)"
-        so = "so it may read along (mirror) but not answer (weight)"
-        raise Refused(f"the gate {said} version {version}{remedy}, {so}")
+        said = (
+            f"has not judged version {version} beside today's champion (`redpencil gate {version}` does it)"
+        )
+        if verdict is not None:
+            said = f"says {verdict.outcome.value} of version {version}"
+        raise Refused(f"the gate {said}, so it may read along (mirror) but not answer (weight)")
 
 
 def _who(given: str | None, caller: str) -> str:
