@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from math import inf
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +22,7 @@ from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.reader import LineReader, read_parallel
 from redpencil.types import Precision
-from training.quantize import RANGES, Image, Twin, careful
+from training.quantize import USUAL, Image, Twin, careful
 from training.recipe import LineModel
 
 OPSET = 20
@@ -140,14 +138,14 @@ def _with_int8(
         _save(folder, manifest, twin, layers)
         return beyond_chance(np.subtract(_errors(folder, control), exact))
 
-    with ExitStack() as open_:
-        twins, lost = list[Twin](), list[float]()
-        while len(twins) < len(RANGES) and min(lost, default=inf) > allowed:
-            twins.append(open_.enter_context(Twin(folder / "fp32.onnx", images, RANGES[len(twins)])))
-            lost.append(loss(twins[-1], twins[-1].layers))
-        best = twins[lost.index(min(lost))]
-        layers = careful(best.parts, partial(loss, best), allowed, best.work)
-        return _save(folder, manifest, best, layers)
+    with Twin(folder / "fp32.onnx", images) as widest:
+        lost = loss(widest, widest.layers)
+        if lost <= allowed:
+            return _save(folder, manifest, widest, widest.layers)
+        with Twin(folder / "fp32.onnx", images, USUAL) as narrow:
+            best = narrow if loss(narrow, narrow.layers) < lost else widest
+            layers = careful(best.parts, partial(loss, best), allowed, best.work)
+            return _save(folder, manifest, best, layers)
 
 
 def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:

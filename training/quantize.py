@@ -32,7 +32,7 @@ Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
 OPS = ("Conv", "MatMul", "Gemm")
 RECURRENT = "LSTM"
 PAIR = ("QuantizeLinear", "DequantizeLinear")
-RANGES = (1.0, 0.9)  # of the calibration lines have their extremes within a range; the rest is cut off there
+USUAL = 0.9  # of the calibration lines have their extremes within narrow ranges; the rest is cut off there
 LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
 PARTS = 4
 
@@ -53,7 +53,7 @@ class Twin:
     kind that was not there need; a reader of several scripts may need less (docs/log.md, 2026-11-29).
     """
 
-    def __init__(self, source: Path, calibration: Sequence[Image], usual: float = RANGES[0]) -> None:
+    def __init__(self, source: Path, calibration: Sequence[Image], usual: float = 1.0) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"
         self._ranges = Path(self._scratch.name) / "ranges.json"
@@ -198,7 +198,7 @@ class Probe:
         ]
 
     def ranges(
-        self, images: Sequence[Image], usual: float = RANGES[0]
+        self, images: Sequence[Image], usual: float = 1.0
     ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Between what least and what greatest value each tensor lies, on that share of the lines."""
         lows: dict[str, list[np.float32]] = {}
