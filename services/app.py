@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
@@ -67,7 +68,7 @@ def assemble(house: House, watching: bool) -> FastAPI:
             await run_in_threadpool(stop)
         house.store.close()
 
-    app = FastAPI(title="Redpencil services", version="1", lifespan=lifespan)
+    app = FastAPIOffline(title="Redpencil services", version="1", lifespan=lifespan, redoc_url=None)
     app.state.house = house
     for kind in (RedpencilError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, asgi.handle)  # type: ignore[arg-type]

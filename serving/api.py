@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -32,7 +33,7 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         yield
         await models.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Redpencil serving", version="1", lifespan=lifespan, redoc_url=None, description=__doc__
     )
     for kind in (RedpencilError, RequestValidationError, HTTPException):

@@ -1,5 +1,6 @@
 """The services' edge: what they tell of themselves, what they pass on, and whom they let in."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def test_status_says_that_mlflow_is_down(world: World, client: Client) -> None:
     part = client.get("/v1/status").json()["parts"]["reconciler"]
     assert not part["up"]
     assert "MLflow" in part["why"]
+
+
+def test_the_page_of_the_api_loads_nothing_from_elsewhere(client: Client) -> None:
+    page = client.get("/docs").text
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert loaded
+    for address in loaded:
+        assert client.get(address).status_code == 200, address
 
 
 def test_metrics_are_there(world: World, client: Client) -> None:
