@@ -43,6 +43,8 @@ STATUS: dict[type[BaseException], int] = {
 }
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 OPEN_PATHS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
+DESCRIBED = frozenset({"/docs", "/openapi.json", "/static-offline-docs/"})
+"""What an API tells of itself, to a browser too, which has no key before it was typed in there."""
 
 
 def error_body(exc: BaseException, request_id: str) -> tuple[int, dict[str, str], dict[str, Any]]:

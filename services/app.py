@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -68,15 +69,19 @@ def assemble(house: House, watching: bool) -> FastAPI:
             await run_in_threadpool(stop)
         house.store.close()
 
-    app = FastAPIOffline(title="Redpencil services", version="1", lifespan=lifespan, redoc_url=None)
+    keys, largest = house.settings.keys(), house.settings.max_upload_bytes
+    asked = [Depends(HTTPBearer(auto_error=False))] if keys else []  # so that /docs asks for the key
+    app = FastAPIOffline(
+        title="Redpencil services", version="1", lifespan=lifespan, redoc_url=None, dependencies=asked
+    )
     app.state.house = house
     for kind in (RedpencilError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, asgi.handle)  # type: ignore[arg-type]
     for module in ROUTERS:
         app.include_router(module.router)
-    keys, largest = house.settings.keys(), house.settings.max_upload_bytes
+    open_paths = asgi.OPEN_PATHS | asgi.DESCRIBED | front.OPEN_PATHS
     app.add_middleware(SameOrigin, names=_names(house.settings), open_paths=asgi.OPEN_PATHS)
-    app.add_middleware(asgi.Edge, keys=keys, max_body=largest, open_paths=asgi.OPEN_PATHS | front.OPEN_PATHS)
+    app.add_middleware(asgi.Edge, keys=keys, max_body=largest, open_paths=open_paths)
     return app
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
@@ -33,15 +34,25 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         yield
         await models.close()
 
+    keys = settings.keys()
     app = FastAPIOffline(
-        title="Redpencil serving", version="1", lifespan=lifespan, redoc_url=None, description=__doc__
+        title="Redpencil serving",
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+        description=__doc__,
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if keys else [],  # /docs asks for it
     )
     for kind in (RedpencilError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handle)
     if spans := trace.tracer(settings.otlp_endpoint):
         app.add_middleware(trace.Traced, tracer=spans)
     app.add_middleware(
-        asgi.Edge, keys=settings.keys(), max_body=settings.max_upload_bytes, echo=echo_request_id
+        asgi.Edge,
+        keys=keys,
+        max_body=settings.max_upload_bytes,
+        open_paths=asgi.OPEN_PATHS | asgi.DESCRIBED,
+        echo=echo_request_id,
     )
     app.include_router(upload.router)
     _add_rest(app)

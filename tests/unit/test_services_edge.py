@@ -106,6 +106,8 @@ def test_the_console_is_open_and_the_data_is_not(tmp_path: Path) -> None:
     assert index.status_code == 200
     assert "script-src 'self'" in index.headers["content-security-policy"]
     assert client.get("/health").status_code == 200
+    assert client.get("/docs").status_code == 200
+    assert "HTTPBearer" in client.get("/openapi.json").json()["components"]["securitySchemes"]
     assert client.get("/v1/corrections").status_code == 401
     keyed = world.client(authorization="Bearer secret")
     assert keyed.get("/v1/corrections").status_code == 200

@@ -191,6 +191,9 @@ def test_keys_are_asked_for_where_they_are_set(tmp_path: Path) -> None:
         key = {"Authorization": "Bearer secret"}
         assert (await client.post("/v1/ocr", content=png("a"), headers=key)).status_code == 200
         assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/docs")).status_code == 200
+        described = (await client.get("/openapi.json")).json()
+        assert described["paths"]["/v1/ocr"]["post"]["security"] == [{"HTTPBearer": []}]
 
     serving(home, work)
 
