@@ -40,7 +40,7 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         version="1",
         lifespan=lifespan,
         redoc_url=None,
-        description=__doc__,
+        description="Images in, their text or captions out. Corrections go to the services.",
         dependencies=[Depends(HTTPBearer(auto_error=False))] if keys else [],  # /docs asks for it
     )
     for kind in (RedpencilError, RequestValidationError, HTTPException):
