@@ -41,7 +41,7 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         lifespan=lifespan,
         redoc_url=None,
         description="Images in, their text or captions out. Corrections go to the services.",
-        dependencies=[Depends(HTTPBearer(auto_error=False))] if keys else [],  # /docs asks for it
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if keys else [],  # /docs asks for a key
     )
     for kind in (RedpencilError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _handle)

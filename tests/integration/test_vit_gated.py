@@ -1,22 +1,15 @@
 """vit_gated learns by heart, steps as it trains, exports, and goes on: tiny sizes, one thread."""
 
 import sys
-import threading
-import time
 import unicodedata
-from contextlib import suppress
 from dataclasses import replace
 from importlib import resources
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import psutil
 import pytest
 import tiny_bundle
-import tiny_house
 import torch
 from PIL import ImageFont
 from torchvision.models import VisionTransformer
@@ -27,13 +20,9 @@ from redpencil.bundle import Manifest
 from redpencil.errors import BadInput
 from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
-from redpencil.settings import Settings
-from redpencil.store import Store
 from redpencil.types import Precision
-from training import workers
 from training.data import Line
-from training.freeze import freeze
-from training.job import Ended, Job, Lines
+from training.job import Lines
 from training.recipes.vit_gated import RECIPE, VitGated, VitGatedHyper, build
 from training.render import draw
 from training.schedule import Patience, rate
@@ -271,57 +260,3 @@ def test_a_missing_segmenter_says_what_to_install(monkeypatch: pytest.MonkeyPatc
         build(None, TEXTS, replace(TINY, words="spacy"))
     with pytest.raises(BadInput, match="underthesea, spacy"):
         build(None, TEXTS, replace(TINY, words="other"))
-
-
-def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> None:
-    """The registered OCR model learns by this family: lines of any length, the real loop, a killed worker."""
-    settings = tiny_house.furnish(tmp_path, lines=90)
-    sizes = {**SIZES, "height": 32, "width": 192, "layers": 2, "vocabulary": 300}
-    asked = {
-        **sizes,
-        "steps": 50,
-        "report_every": 10,
-        "passes": 0,
-        "patience": 0,
-        "scales": "0.5,1",
-        "batch": 8,
-    }
-    whole = job(settings, asked)
-    made = job(settings.model_copy(update={"train_workers": 1}), asked)
-    expected = numbers(workers.train(whole))
-    killer = threading.Thread(target=kill_worker, args=(made,), daemon=True)
-    killer.start()
-    ended = workers.train(made)
-    killer.join()
-    assert numbers(ended) == expected
-    assert "val_bleu4" in expected[-1]
-    clock = [r["at"] for r in ended.history]
-    assert max(b - a for a, b in pairwise(clock)) > 2, "no worker was killed"
-
-
-def job(settings: Settings, params: dict[str, Any]) -> Job:
-    run = tiny_house.queue(settings, "vit_gated", **params)
-    with Store.open(settings.database) as store:
-        made = freeze(store, store.runs.get(run), settings)
-        store.runs.update(run, state="failed")  # one at a time may be running
-        return made
-
-
-def numbers(ended: Ended) -> list[dict[str, Any]]:
-    """What must be equal: everything but the clock."""
-    assert ended.how == "done", ended.why
-    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
-
-
-def kill_worker(made: Job) -> None:
-    """Once two epochs are kept."""
-    deadline = time.monotonic() + 120
-    kept = Path(made.settings.storage, made.run.id)
-    seen: set[str] = set()
-    while len(seen) < 2 and time.monotonic() < deadline:
-        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
-        time.sleep(0.01)
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-                process.kill()

@@ -55,9 +55,10 @@ def test_status_says_that_mlflow_is_down(world: World, client: Client) -> None:
     assert "MLflow" in part["why"]
 
 
-def test_the_page_of_the_api_loads_nothing_from_elsewhere(client: Client) -> None:
-    page = client.get("/docs").text
-    loaded = re.findall(r'(?:src|href)="([^"]+)"', page)
+@pytest.mark.parametrize("keys", ["", "secret"])
+def test_the_page_of_the_api_loads_nothing_from_elsewhere(tmp_path: Path, keys: str) -> None:
+    client = World(tmp_path, api_keys=keys).client()
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)
     assert loaded
     for address in loaded:
         assert client.get(address).status_code == 200, address

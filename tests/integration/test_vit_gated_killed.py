@@ -1,0 +1,74 @@
+"""vit_gated as the registered OCR model: the real loop, and a worker that is killed in the middle."""
+
+import threading
+import time
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import tiny_house
+import torch
+
+from redpencil.settings import Settings
+from redpencil.store import Store
+from training import workers
+from training.freeze import freeze
+from training.job import Ended, Job
+
+SIZES = {"height": 32, "width": 192, "patch": 8, "vision_width": 48, "vision_layers": 2, "vision_heads": 4}
+SIZES |= {"vision_inner": 96, "hidden": 48, "heads": 4, "inner": 96, "layers": 2, "cross_every": 2}
+SIZES |= {"longest": 24, "vocabulary": 300}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> None:
+    """The registered OCR model learns by this family: lines of any length, the real loop, a killed worker."""
+    settings = tiny_house.furnish(tmp_path, lines=90)
+    steps = {"steps": 50, "report_every": 10, "passes": 0, "patience": 0, "scales": "0.5,1", "batch": 8}
+    asked = SIZES | steps
+    whole = job(settings, asked)
+    made = job(settings.model_copy(update={"train_workers": 1}), asked)
+    expected = numbers(workers.train(whole))
+    killer = threading.Thread(target=kill_worker, args=(made,), daemon=True)
+    killer.start()
+    ended = workers.train(made)
+    killer.join()
+    assert numbers(ended) == expected
+    assert "val_bleu4" in expected[-1]
+    clock = [r["at"] for r in ended.history]
+    assert max(b - a for a, b in pairwise(clock)) > 2, "no worker was killed"
+
+
+def job(settings: Settings, params: dict[str, Any]) -> Job:
+    run = tiny_house.queue(settings, "vit_gated", **params)
+    with Store.open(settings.database) as store:
+        made = freeze(store, store.runs.get(run), settings)
+        store.runs.update(run, state="failed")  # one at a time may be running
+        return made
+
+
+def numbers(ended: Ended) -> list[dict[str, Any]]:
+    """What must be equal: everything but the clock."""
+    assert ended.how == "done", ended.why
+    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
+
+
+def kill_worker(made: Job) -> None:
+    """Once two epochs are kept."""
+    deadline = time.monotonic() + 120
+    kept = Path(made.settings.storage, made.run.id)
+    seen: set[str] = set()
+    while len(seen) < 2 and time.monotonic() < deadline:
+        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
+        time.sleep(0.01)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
+                process.kill()
