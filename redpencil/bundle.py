@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
+LATER = ("familiar", "before", "language")
+"""Fields that came later; they are written only where there is something to say."""
 # How protobuf spells the key under which a graph names a file of weights outside itself.
 _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
 
@@ -64,9 +66,10 @@ class Generation:
 class Manifest:
     """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
 
-    `alphabet` is a CTC reader's; `decoders`, `tokenizer` and `generation` are an autoregressive one's,
-    whose `graphs` are its encoders. Its folder may hold the reader that it went on from as well:
-    then the graph `familiar` says which images are its own, and `before` reads the others.
+    `alphabet` is a CTC reader's, and so is the `language` of the texts that it has learned; `decoders`,
+    `tokenizer` and `generation` are an autoregressive one's, whose `graphs` are its encoders. Its folder
+    may hold the reader that it went on from as well: then the graph `familiar` says which images are
+    its own, and `before` reads the others.
     """
 
     preprocessing: Preprocessing
@@ -82,10 +85,11 @@ class Manifest:
     generation: Generation | None = None
     familiar: Graph | None = None
     before: Manifest | None = None
+    language: Graph | None = None
 
     def files(self) -> list[Graph]:
         """Every file of the bundle beside its manifest."""
-        single = [graph for graph in (self.tokenizer, self.familiar) if graph]
+        single = [graph for graph in (self.tokenizer, self.familiar, self.language) if graph]
         others = self.before.files() if self.before else []
         return [*self.graphs.values(), *self.decoders.values(), *single, *others]
 
@@ -101,7 +105,7 @@ class Manifest:
             "decoders": {p.value: asdict(g) for p, g in self.decoders.items()},
             "before": self.before and self.before._content(),
         }
-        return {k: v for k, v in content.items() if v is not None or k not in ("familiar", "before")}
+        return {k: v for k, v in content.items() if v is not None or k not in LATER}
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
@@ -119,7 +123,7 @@ class Manifest:
         for kind in ("graphs", "decoders"):
             content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
         content["precision"] = Precision(content["precision"])
-        for kind in ("tokenizer", "familiar"):
+        for kind in ("tokenizer", "familiar", "language"):
             content[kind] = Graph(**content[kind]) if content.get(kind) else None
         if generation := content.get("generation"):
             content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
@@ -159,6 +163,8 @@ class Manifest:
                 raise Damaged(f"{MANIFEST} names a file outside its folder: {graph.file!r}")
 
     def _check_generation(self) -> None:
+        if self.language:
+            raise Damaged(f"{MANIFEST} names a language, which an autoregressive decoder does not use")
         if self.tokenizer is None or self.generation is None or set(self.decoders) != set(self.graphs):
             raise Damaged(f"{MANIFEST} lacks the tokenizer, the generation or a decoder of its reader")
         if not self.generation.start or self.generation.longest < 1 or self.generation.beams < 1:

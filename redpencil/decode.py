@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +21,24 @@ def ctc_greedy(indices: NDArray[Any], probabilities: NDArray[Any], alphabet: tup
     """
     if len(indices) == 0:
         return LineText("", 0.0, ())
-    if int(indices.max()) > len(alphabet) or int(indices.min()) < 0:
-        raise Damaged(
-            f"the graph names class {int(indices.max())}; its alphabet has {len(alphabet)} characters"
-        )
+    spellable(indices, alphabet)
     starts = np.flatnonzero(np.diff(indices, prepend=indices[0] - 1))
     surest = np.maximum.reduceat(probabilities, starts)
     kept = indices[starts] != 0
-    chars = [alphabet[c - 1] for c in indices[starts][kept]]
-    sure = tuple(round(float(p), 5) for p in surest[kept].clip(0.0, 1.0))
+    return spelled([alphabet[c - 1] for c in indices[starts][kept]], surest[kept].tolist())
+
+
+def spellable(classes: NDArray[Any], alphabet: tuple[str, ...]) -> None:
+    """Raise Damaged where a graph names a class that its alphabet does not have."""
+    if int(classes.max()) > len(alphabet) or int(classes.min()) < 0:
+        raise Damaged(
+            f"the graph names class {int(classes.max())}; its alphabet has {len(alphabet)} characters"
+        )
+
+
+def spelled(chars: list[str], surest: Sequence[float]) -> LineText:
+    """Entries of an alphabet, each with its probability, as a line's text."""
+    sure = tuple(round(min(max(p, 0.0), 1.0), 5) for p in surest)
     return LineText("".join(chars), _mean(sure), _per_character(chars, sure))
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redpencil.bundle import Manifest
-from redpencil.decode import ctc_greedy
+from redpencil.ctc_beam import ctc
 from redpencil.errors import Damaged, NotFound
+from redpencil.language import Language
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.session import load_session
 from redpencil.types import LineText, Precision
@@ -57,7 +58,9 @@ class LineReader:
     """Reads single lines with one graph of a bundle; safe to call from many threads.
 
     The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
-    "indices" int64, the best class per step, and "probabilities" float32, its softmax probability.
+    "indices" int64, the best class per step, and "probabilities" float32, its softmax probability. In a
+    bundle with a language they are [B, T, K], the likeliest classes per step with the best first; of
+    lines that the language has no say in, all but the best have probability 0.
     `threads` is what one reading may use. On `cuda` the FP32 graph is the default: the INT8 one
     is made for CPUs. Where CUDA cannot be had this raises; it never falls back to the CPU.
     """
@@ -70,6 +73,8 @@ class LineReader:
         self.precision = precision_for(self.manifest, precision, device)
         graph = self.manifest.graphs[self.precision]
         self._session = load_session(folder, graph, device, threads)
+        language = self.manifest.language
+        self._language = Language.load(folder, language) if language else None
         _check_shape(self._session, folder / graph.file)
 
     def read(self, line: Pixels) -> LineText:
@@ -82,13 +87,13 @@ class LineReader:
         return to_tensor(line, self.manifest.preprocessing)
 
     def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Run the graph on [B, C, H, W]: the best class per step and its probability, each [B, T]."""
+        """Run the graph on [B, C, H, W]: classes per step and their probabilities, [B, T] or [B, T, K]."""
         indices, probabilities = self._session.run(["indices", "probabilities"], {"image": images})
         return indices, probabilities
 
     def text(self, indices: NDArray[np.int64], probabilities: NDArray[np.float32]) -> LineText:
         """What one row of `infer` says, as text."""
-        return ctc_greedy(indices, probabilities, self.manifest.alphabet)
+        return ctc(indices, probabilities, self.manifest.alphabet, self._language)
 
     def warm(self) -> None:
         """Run lines of several widths, so that the first real one is as quick as the rest."""

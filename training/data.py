@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redpencil import linepack, vocab
-from redpencil.decode import ctc_greedy
+from redpencil.ctc_beam import ctc
 from redpencil.errors import BadInput
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.types import LineText, Member
@@ -244,11 +244,9 @@ def read(model: LineModel, features: Sequence[Tensor], size: int = 16) -> list[L
         none = torch.zeros(0, dtype=torch.long)
         batch = batched([(features[i].float(), none) for i in chosen]).to(device)
         with torch.inference_mode():
-            logits, lengths = model(batch.features, batch.widths)
-            best = logits.float().softmax(-1).max(-1)
+            classes, sure, lengths = (t.cpu() for t in model.heard(batch.features, batch.widths))
         for row, i in enumerate(chosen):
-            steps = slice(int(lengths[row]))
-            indices, sure = best.indices[row, steps].cpu().numpy(), best.values[row, steps].cpu().numpy()
-            found[i] = ctc_greedy(indices, sure, model.alphabet)
+            steps = classes[row, : lengths[row]].numpy(), sure[row, : lengths[row]].numpy()
+            found[i] = ctc(*steps, model.alphabet, model.language)
     model.train(was_training)
     return [found[i] for i in range(len(features))]

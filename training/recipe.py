@@ -6,7 +6,7 @@ import importlib
 import os
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, NotFound
+from redpencil.language import Language
 from redpencil.types import Task
 from training.learner import Learner, Lessons
 
@@ -29,6 +30,9 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 USUAL_STEPS = (100, 400)
 """Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
+
+FOLLOWED = 8
+"""Classes per step among which a language may choose."""
 
 FEW_NEW = 0.1
 """Of each batch new lines at least, however many a teacher has read."""
@@ -128,7 +132,10 @@ class LineModel(Learner):
 
     `features` is the frozen part and runs once per line; `forward` is what learns. The last axis
     of the features is the line's width. Parameters that are frozen have requires_grad False.
+    `language` is of the texts of corrected lines, in a family that reads with one.
     """
+
+    language: Language | None = None
 
     def features(self, images: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,...,V]; no gradient flows here. The identity where nothing is frozen."""
@@ -143,15 +150,27 @@ class LineModel(Learner):
         change what is read in the rest.
         """
 
+    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """The likeliest classes int64 [B,T,K], best first, their probabilities [B,T,K], and the lengths [B].
+
+        Without a language K is 1. Where it has no say in a line all but the best have probability 0.
+        """
+        logits, lengths = self(features, widths)
+        return *likeliest(logits, FOLLOWED if self.language else 1), lengths
+
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
 
     def know(
-        self, corrected: Sequence[Line], rehearsed: Sequence[Line], rendered: Sequence[Line] = ()
+        self,
+        corrected: Sequence[Line],
+        rehearsed: Sequence[Line],
+        rendered: Sequence[Line] = (),
+        before: Container[str] = (),
     ) -> None:
-        """Called once after training with the new corrected lines, the rehearsed ones, and the primer's.
+        """Called once after training with the corrected lines, the rehearsed ones, and the primer's.
 
-        May do nothing.
+        `before` has the keys of corrected lines that the parent had learned from. May do nothing.
         """
 
     def loss(
@@ -187,25 +206,31 @@ class LineModel(Learner):
         return export.to_bundle(self, folder, lines, lineage)
 
     def export_module(self) -> nn.Module:
-        """image [B,C,H,W] -> indices int64 [B,T], probabilities float32 [B,T]: a bundle's graph."""
+        """image [B,C,H,W] -> indices int64, probabilities float32: a bundle's graph, see `LineReader`."""
         return Exported(self).eval()
 
 
 class Exported(nn.Module):
-    """Features, forward, and the best class of each step. Weights keep the name model.NAME."""
+    """Features, forward, and the likeliest classes of each step. Weights keep the name model.NAME."""
 
     def __init__(self, model: LineModel) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        return likeliest(self.model(self.model.features(image))[0])
+        classes, sure, _ = self.model.heard(self.model.features(image))
+        return steps(classes, sure)
 
 
-def likeliest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The best class of each step and its probability; among thousands TopK is quicker than ArgMax."""
-    best = logits.float().softmax(-1).topk(1)
-    return best.indices[..., 0], best.values[..., 0]
+def likeliest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The best classes of each step and their probabilities; among thousands TopK is quicker than ArgMax."""
+    best = logits.float().softmax(-1).topk(min(count, logits.shape[-1]))
+    return best.indices, best.values
+
+
+def steps(classes: Tensor, sure: Tensor) -> tuple[Tensor, Tensor]:
+    """What a graph answers: [B,T] where nobody asks for more than the best class, else [B,T,K]."""
+    return (classes, sure) if classes.shape[-1] > 1 else (classes[..., 0], sure[..., 0])
 
 
 @dataclass(frozen=True, slots=True)

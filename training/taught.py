@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.recipe import likeliest
+from training.recipe import FOLLOWED, likeliest, steps
 from training.svtr import WIDTH, Dense, Neck
 from training.weights import Floats
 
@@ -72,8 +72,13 @@ class Joined(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         read, like = self.model.read(self.taught, self.model.features(image))
         logits = read @ self.weight + self.bias[like[:, 0].long()]
-        best, sure = likeliest(logits)
-        return self.names[best], sure
+        best, sure = likeliest(logits, FOLLOWED if self.model.language else 1)
+        return steps(self.names[best], for_own(sure, like))
+
+
+def for_own(sure: Tensor, like: Tensor) -> Tensor:
+    """Probabilities [B,T,K] where lines that are not `like` corrected ones, bool [B,1,1], have no choice."""
+    return torch.cat([sure[..., :1], sure[..., 1:] * like], -1)
 
 
 def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from redpencil import linepack
 from redpencil.bundle import Manifest
 from redpencil.decode import ctc_greedy
-from redpencil.errors import BadInput, RedpencilError
+from redpencil.errors import BadInput, Damaged, RedpencilError
+from redpencil.language import Language
 from redpencil.linepack import PackedLine
 from redpencil.metrics import cer
 from redpencil.pixels import Preprocessing
@@ -22,7 +23,7 @@ from redpencil.reader import LineReader
 from redpencil.types import Precision
 from training import export
 from training.quantize import Twin
-from training.recipe import LineModel
+from training.recipe import FOLLOWED, LineModel
 from training.recipes import ppocr
 
 ALPHABET = tuple("abcdefghij")
@@ -129,6 +130,23 @@ def test_an_lstm_reads_any_width_in_any_batch(tmp_path: Path, lines: list[Packed
         indices, probabilities = reader.infer(images)
         assert (indices == wanted[0].numpy()).mean() > 0.99
         assert np.allclose(probabilities, wanted[1].numpy(), atol=1e-3)
+
+
+def test_the_language_of_a_model_travels_in_its_bundle(tmp_path: Path, lines: list[PackedLine]) -> None:
+    model = recurrent()
+    model.language = Language.of(["abc", "abd"])
+    export.to_bundle(model, tmp_path, lines[:40], {})
+    manifest = Manifest.load(tmp_path)
+    assert manifest.lineage["language_characters"] == 8
+    assert manifest.language
+    assert Language.load(tmp_path, manifest.language).pieces == model.language.pieces
+    for precision in manifest.graphs:
+        reader = LineReader(tmp_path, precision)
+        assert reader.infer(reader.tensor(lines[0].image)[None])[0].shape[-1] == FOLLOWED
+        assert reader.read(lines[0].image)
+    (tmp_path / "language.json").unlink()
+    with pytest.raises(Damaged, match=r"language\.json is missing"):
+        LineReader(tmp_path)
 
 
 def test_an_lstm_counts_as_the_work_that_it_is(tmp_path: Path) -> None:

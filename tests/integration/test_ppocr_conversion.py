@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from redpencil import linepack
 from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged
+from redpencil.language import Language
 from redpencil.metrics import cer
 from redpencil.pixels import to_tensor
 from redpencil.reader import LineReader
@@ -20,7 +21,7 @@ from training import data
 from training.data import Line
 from training.export import write_graph
 from training.frozen import Frozen
-from training.recipe import LineModel
+from training.recipe import FOLLOWED, LineModel
 from training.recipes import crnn, ppocr
 from training.render import demo_lines
 
@@ -35,7 +36,11 @@ def bundle(model: LineModel, folder: Path, recipe: str) -> Path:
     write_graph(model.export_module(), folder / "fp32.onnx", image.astype(np.float32))
     graphs = {Precision.FP32: Graph.of(folder / "fp32.onnx")}
     lineage = {"recipe": recipe}
-    Manifest(model.preprocessing, model.alphabet, graphs, Precision.FP32, lineage).save(folder)
+    language = model.language.save(folder) if model.language else None
+    manifest = Manifest(
+        model.preprocessing, model.alphabet, graphs, Precision.FP32, lineage, language=language
+    )
+    manifest.save(folder)
     return folder
 
 
@@ -129,6 +134,39 @@ def test_what_was_taught_and_what_is_familiar_come_back_from_a_bundle(
     read = data.read(taught, Frozen(taught).map(lambda line: line.image, golden))
     assert [reader.read(line.image).text for line in golden] == [x.text for x in read]
     assert reader.read(BLACK_LETTER[-1].image).text == "ಕ"
+
+
+def test_a_bundle_reads_what_it_was_taught_with_the_language_of_its_texts_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    model = ppocr.build(None, [line.text for line in BLACK_LETTER]).eval()
+    model.know(BLACK_LETTER[:20], [Line(x.image, x.text) for x in linepack.load("rehearsal")[::6]])
+    folder = bundle(model, tmp_path / "a", "ppocr")
+    reader = LineReader(folder, Precision.FP32)
+    assert model.language
+    assert ppocr.build(folder, []).language.pieces == model.language.pieces  # type: ignore[union-attr]
+    own, other = (
+        reader.infer(reader.tensor(x.image)[None])[1] for x in (BLACK_LETTER[-1], linepack.load("golden")[0])
+    )
+    assert own.shape[-1] == other.shape[-1] == FOLLOWED
+    assert own[..., 1:].any()
+    assert not other[..., 1:].any(), "a line of another kind is read as the picture says"
+    features = Frozen(model).map(lambda line: line.image, BLACK_LETTER)
+    read = [reader.read(line.image).text for line in BLACK_LETTER]
+    assert read == [x.text for x in data.read(model, features)]
+    model.language = None
+    assert read != [x.text for x in data.read(model, features)], "it has a say"
+
+
+def test_a_language_counts_each_correction_once(taught: ppocr.PPOCR) -> None:
+    lines = [Line(x.image, x.text, key=f"corr_{n}") for n, x in enumerate(BLACK_LETTER[:4])]
+    rehearsed = [Line(x.image, x.text) for x in linepack.load("rehearsal")[::60]]
+    model = ppocr.build(None, [line.text for line in lines]).eval()
+    model.know(lines[:2], rehearsed, before={"corr_0"})
+    assert model.language
+    assert model.language.pieces == Language.of(x.text for x in lines[:2]).pieces, "its parent had none"
+    model.know(lines, rehearsed, before={"corr_0", "corr_1"})
+    assert model.language.pieces == Language.of(x.text for x in lines).pieces
 
 
 def test_a_run_goes_on_from_what_its_parent_was_taught(taught: ppocr.PPOCR, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from redpencil import bundle
 from redpencil.blobs import Blobs
 from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged, NotFound, NotReady
+from redpencil.language import Language
 from redpencil.reader import LineReader, read_parallel
 from redpencil.types import Precision
 
@@ -141,6 +142,18 @@ def test_an_unknown_bundle_leaves_nothing_behind(blobs: Blobs, tmp_path: Path) -
     with pytest.raises(NotFound):
         bundle.fetch("0" * 64, blobs, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_language_is_a_ctc_readers(folder: Path) -> None:
+    manifest = Manifest.load(folder)
+    told = replace(manifest, language=Language.of(["hello"]).save(folder))
+    told.save(folder)
+    assert Manifest.load(folder) == told
+    assert LineReader(folder).read(tiny_bundle.paint("hello")).text == "hello"
+    with pytest.raises(Damaged, match="lacks the tokenizer"):
+        replace(told, decoder="autoregressive", language=None).save(folder)
+    with pytest.raises(Damaged, match="names a language"):
+        replace(told, decoder="autoregressive").save(folder)
 
 
 # --- reading ------------------------------------------------------------------------------------

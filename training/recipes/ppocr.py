@@ -8,7 +8,7 @@ frozen part's features are computed once per line.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +23,14 @@ from torch.nn import functional as F
 from redpencil import vocab
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged
+from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.familiar import Familiar
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel, Recipe
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
-from training.taught import NEVER, Joined, Taught, apart, more
+from training.taught import NEVER, Joined, Taught, apart, for_own, more
 from training.weights import constants, fill, layers_in_order
 
 if TYPE_CHECKING:
@@ -69,9 +70,15 @@ class PPOCR(LineModel):
         self.start = [copy.deepcopy(self.taught.neck).requires_grad_(False)]
 
     def know(
-        self, corrected: Sequence[Line], rehearsed: Sequence[Line], rendered: Sequence[Line] = ()
+        self,
+        corrected: Sequence[Line],
+        rehearsed: Sequence[Line],
+        rendered: Sequence[Line] = (),
+        before: Container[str] = (),
     ) -> None:
         """What was taught reads lines like these; every line, if nothing was rehearsed."""
+        new = [line.text for line in corrected if self.language is None or line.key not in before]
+        self.language = (self.language or Language.of([])).told(new)
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
@@ -89,30 +96,33 @@ class PPOCR(LineModel):
 
     def forward(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """In training: the logits of the taught classes, and behind them how far the neck has moved."""
-        size, steps = features.shape[0], features.shape[-1]
-        valid = None
+        inside = valid(features, widths)
         if widths is None:
-            widths = torch.full((size,), steps)
-        else:
-            valid = torch.arange(steps, device=features.device) < widths[:, None]
+            widths = torch.full((features.shape[0],), features.shape[-1])
         if self.taught is None:
-            return self.head(self.neck(features, valid)), widths
+            return self.head(self.neck(features, inside)), widths
         if self.training:
-            read = self.taught.neck(features, valid)
-            return torch.cat([self.taught.head(read), read - self.start[0](features, valid)], -1), widths
-        read, like = self.read(self.taught, features, valid)
+            read = self.taught.neck(features, inside)
+            return torch.cat([self.taught.head(read), read - self.start[0](features, inside)], -1), widths
+        read, like = self.read(self.taught, features, inside)
         logits, classes = self.head(read), self.taught.classes
         own = torch.where(like, self.taught.head(read), logits[..., classes])
         return logits.scatter(-1, classes.expand(own.shape), own), widths
 
+    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        classes, sure, lengths = super().heard(features, widths)
+        return classes, for_own(sure, self.like(features, valid(features, widths))), lengths
+
     def read(self, taught: Taught, features: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What a neck says, [B,T,WIDTH], and of which lines the taught one, bool [B,1,1]."""
-        if self.familiar is None or self.everywhere:
-            like = torch.ones_like(features[:, 0, 0, 0], dtype=torch.bool)
-        else:
-            like = self.familiar(features, valid)
-        like = like[:, None, None]
+        like = self.like(features, valid)
         return torch.where(like, taught.neck(features, valid), self.neck(features, valid)), like
+
+    def like(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Which lines are read by what was taught, bool [B,1,1]."""
+        if self.familiar is None or self.everywhere:
+            return torch.ones_like(features[:, :1, 0, :1], dtype=torch.bool)
+        return self.familiar(features, valid)[:, None, None]
 
     def export_module(self) -> nn.Module:
         return Joined(self, self.taught).eval() if self.taught else super().export_module()
@@ -142,6 +152,13 @@ class PPOCR(LineModel):
         return ctc + STAY * moved[inside & rehearsed[:, None]].float().square().mean()
 
 
+def valid(features: Tensor, widths: Tensor | None) -> Tensor | None:
+    """Which columns of features [B,...,V] are not padding, bool [B,V]; None: all."""
+    return (
+        None if widths is None else torch.arange(features.shape[-1], device=features.device) < widths[:, None]
+    )
+
+
 def base_file() -> Path:
     """The recogniser's graph in the installed rapidocr package."""
     import rapidocr
@@ -168,6 +185,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     if "familiar.bars" in stored:
         names = ("middle", "whiten", "examples", "bars")
         model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
+    if manifest.language:
+        model.language = Language.load(parent, manifest.language)
     fill(model, stored, path.name)
     return grown(model, texts)
 

@@ -1,0 +1,107 @@
+"""What corrected texts are like: counted, smoothed, kept in a bundle's folder."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redpencil import language
+from redpencil.bundle import Graph
+from redpencil.errors import Damaged
+from redpencil.language import HALF, UNHEARD, WEIGHT, Language, fold
+
+TEXTS = ["the cat sat", "the mat", "that"]
+
+
+def test_a_character_is_as_likely_as_witten_and_bell_say() -> None:
+    """Counts by hand: "ab" and "ac" with their edges are a, b, edge, a, c, edge."""
+    known = Language.of(["ab", "ac"])
+    alone = (2 + 4 * UNHEARD) / (6 + 4)  # "a" among all six; four different ones
+    assert known.probability("", "a") == pytest.approx(alone)
+    assert known.probability("\n", "a") == pytest.approx((2 + 1 * alone) / (2 + 1))
+    b = (1 + 4 * UNHEARD) / (6 + 4)
+    behind_a = (1 + 2 * b) / (2 + 2)
+    assert known.probability("a", "b") == pytest.approx(behind_a)
+    assert known.probability("\na", "b") == pytest.approx((1 + 2 * behind_a) / (2 + 2))
+    assert known.probability("xa", "b") == known.probability("a", "b"), "never seen: as if it were shorter"
+
+
+def test_what_fits_gains_and_what_does_not_loses() -> None:
+    known = Language.of([*TEXTS, "no end"])
+    assert known.gain("\nth", "e") > 0 > known.gain("\nth", "x")
+    assert known.gain("\n", "the") == pytest.approx(
+        known.gain("\n", "t") + known.gain("\nt", "h") + known.gain("\nth", "e")
+    )
+
+
+def test_texts_of_its_own_kind_neither_gain_nor_lose_by_their_length() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(["the ", "cat ", "sat ", "on ", "mat "], 8)) for _ in range(200)]
+    learned, others = Language.of(texts[::2]), texts[1::2]
+    per_character = sum(learned.gain("\n", t) for t in others) / sum(map(len, others))
+    random = sum(learned.gain("\n", t[::-1]) for t in others) / sum(map(len, others))
+    assert abs(per_character) < 0.05 < -random
+
+
+def test_case_is_left_to_the_picture() -> None:
+    known = Language.of(["TOTAL", "Total"])
+    assert known.gain("\nTOT", "A") == known.gain("\ntot", "a") == known.gain("\ntOt", "A")
+    assert fold("İI") == "İi", "as long as before"
+
+
+def test_its_opinion_counts_little_while_it_has_seen_little() -> None:
+    assert Language.of([]).weight == 0
+    assert Language.of([]).gain("\n", "a") == 0
+    assert Language.of(["a" * (HALF - 1)]).weight == pytest.approx(WEIGHT / 2)
+    assert Language.of(TEXTS).weight < Language.of(TEXTS * 9).weight < WEIGHT
+
+
+@given(st.lists(st.text("abk ", max_size=12), max_size=6), st.lists(st.text("abk ", max_size=12), max_size=6))
+def test_told_more_it_is_as_if_told_all_at_once(first: list[str], second: list[str]) -> None:
+    bit_by_bit, at_once = Language.of(first).told(second), Language.of([*second, *first])
+    assert bit_by_bit.pieces == at_once.pieces
+    assert at_once.characters == sum(len(t) + 1 for t in [*first, *second])
+    assert bit_by_bit.gain("\nab", "k") == pytest.approx(at_once.gain("\nab", "k"))
+
+
+@given(st.text("ab", max_size=4), st.lists(st.text("ab", min_size=1, max_size=9), min_size=1))
+def test_all_that_may_follow_is_certain_together(before: str, texts: list[str]) -> None:
+    known = Language.of(texts)
+    seen = set("".join(texts)) | {"\n"}
+    total = sum(known.probability(before, c) for c in seen)
+    assert total <= 1 + 3 * UNHEARD
+    more = sum(Language.of(texts * 9).probability(before, c) for c in seen)
+    assert more == pytest.approx(1, abs=0.2)
+    assert more > total
+
+
+def test_of_too_many_pieces_the_usual_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(language, "MOST", 4)
+    known = Language.of(["aaa", "aaa", "bcdefgh"])
+    assert known.pieces == {"\na": 2, "\naa": 2, "\naaa": 2, "\naaa\n": 2}
+
+
+def test_it_comes_back_from_its_folder_and_always_as_the_same_bytes(tmp_path: Path) -> None:
+    first = Language.of(["ಕನ್ನಡ 12", 'a "b"']).save(tmp_path)
+    again = Language.load(tmp_path, first)
+    assert again.pieces == Counter(Language.of(['a "b"', "ಕನ್ನಡ 12"]).pieces)
+    assert again.save(tmp_path) == first
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"pieces": {"ab": 0}}', '{"pieces": {"a": 1}}', '{"pieces": {"ab": "1"}}']
+)
+def test_a_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / language.FILE).write_text(content)
+    with pytest.raises(Damaged, match=language.FILE):
+        Language.load(tmp_path, Graph.of(tmp_path / language.FILE))
+
+
+def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
+    file = Language.of(TEXTS).save(tmp_path)
+    (tmp_path / language.FILE).write_text('{"pieces": {"ab": 1}}')
+    with pytest.raises(Damaged, match="hash"):
+        Language.load(tmp_path, file)
