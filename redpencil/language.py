@@ -1,7 +1,7 @@
 """What the corrected texts are like, so that a reader in doubt can prefer what fits them.
 
 An n-gram model over characters with the smoothing of Witten and Bell (IEEE Trans. Inf. Theory 37, 1991),
-counted in corrections alone: no dictionary, no language to name, a new script like any other. Case is
+counted in corrections: no dictionary, no language to name, a new script like any other. Case is
 left to the picture: a set whose labels are all capitals has nothing to say about others.
 """
 
@@ -50,10 +50,13 @@ class Language:
         """The same with the pieces of more texts."""
         counts = Counter(self.pieces)
         for text in texts:
-            whole = f"{EDGE}{fold(text)}{EDGE}"
-            counts.update(whole[max(0, i - ORDER + 1) : i + 1] for i in range(1, len(whole)))
+            counts.update(pieces_of(text))
         often = sorted(counts.items(), key=lambda piece: (-piece[1], piece[0]))
         return type(self)(dict(often[:MOST]))
+
+    def knows(self, text: str) -> bool:
+        """Whether it has been told every piece of a text."""
+        return all(piece in self.pieces for piece in pieces_of(text))
 
     @classmethod
     def load(cls, folder: Path, file: Graph) -> Self:
@@ -139,6 +142,12 @@ class Language:
         """Nats of a character of the texts on average, each left out of the counts while it is asked for."""
         nats = (n * -log(self.probability(p[:-1], p[-1], apart=1)) for p, n in self.pieces.items())
         return sum(nats) / max(1, self.characters)
+
+
+def pieces_of(text: str) -> list[str]:
+    """For every character of a text, and its end, the longest piece that ends there."""
+    whole = f"{EDGE}{fold(text)}{EDGE}"
+    return [whole[max(0, i - ORDER + 1) : i + 1] for i in range(1, len(whole))]
 
 
 def fold(text: str) -> str:

@@ -167,6 +167,10 @@ def test_a_language_counts_each_correction_once(taught: ppocr.PPOCR) -> None:
     assert model.language.pieces == Language.of(x.text for x in lines[:2]).pieces, "its parent had none"
     model.know(lines, rehearsed, before={"corr_0", "corr_1"})
     assert model.language.pieces == Language.of(x.text for x in lines).pieces
+    rendered = [Line(x.image, x.text) for x in linepack.load("primer", "kannada")[:3]]
+    for _ in range(2):  # a primer comes with every run until there are corrections enough
+        model.know(lines, rehearsed, rendered, before={x.key for x in lines})
+        assert model.language.pieces == Language.of(x.text for x in [*lines, *rendered]).pieces
 
 
 def test_a_run_goes_on_from_what_its_parent_was_taught(taught: ppocr.PPOCR, tmp_path: Path) -> None:

@@ -78,6 +78,13 @@ def test_all_that_may_follow_is_certain_together(before: str, texts: list[str]) 
     assert more > total
 
 
+def test_it_says_what_it_has_been_told() -> None:
+    known = Language.of(TEXTS)
+    assert all(known.knows(text) for text in [*TEXTS, "THE MAT", ""][:-1])
+    assert not known.knows("the cat")
+    assert not Language.of([]).knows("")
+
+
 def test_of_too_many_pieces_the_usual_ones_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(language, "MOST", 4)
     known = Language.of(["aaa", "aaa", "bcdefgh"])

@@ -77,8 +77,7 @@ class PPOCR(LineModel):
         before: Container[str] = (),
     ) -> None:
         """What was taught reads lines like these; every line, if nothing was rehearsed."""
-        new = [line.text for line in corrected if self.language is None or line.key not in before]
-        self.language = (self.language or Language.of([])).told(new)
+        self.language = language_of(self.language, corrected, rendered, before)
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
@@ -157,6 +156,15 @@ def valid(features: Tensor, widths: Tensor | None) -> Tensor | None:
     return (
         None if widths is None else torch.arange(features.shape[-1], device=features.device) < widths[:, None]
     )
+
+
+def language_of(
+    parent: Language | None, corrected: Sequence[Line], rendered: Sequence[Line], before: Container[str]
+) -> Language:
+    """The parent's language and the texts that it lacks; those of rendered lines come back in every run."""
+    language = parent or Language.of([])
+    new = [line.text for line in corrected if parent is None or line.key not in before]
+    return language.told([*new, *(line.text for line in rendered if not language.knows(line.text))])
 
 
 def base_file() -> Path:
