@@ -47,6 +47,7 @@ def distilled(corrected: Sequence[Line], read: Sequence[Line], hyper: Hyper, fol
     model = crnn.build(None, [x.text for x in (*corrected, *read, *rehearsed)], hyper)
     if corrected:
         learn(model, corrected, hyper, read)
+        model.know([*corrected, *read], rehearsed)
     folder.mkdir()
     model.eval().to_bundle(folder, [*corrected, *read[: len(rehearsed)], *rehearsed], {"recipe": "crnn"})
 

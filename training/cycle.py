@@ -154,8 +154,8 @@ class Cycle:
         restore(model, load(job.folder / workers.BEST))
         if isinstance(model, LineModel):
             reach.go(model, before, reach.state(model), job.reach)
-            corrected = [*lines.again, *lines.learn, *lines.validate]
-            model.know(corrected, lines.rehearse, lines.primer, before=job.known)
+            met = [*lines.again, *lines.learn, *lines.validate, *lines.read]
+            model.know(met, lines.rehearse, lines.primer, before=job.known)
         return model
 
     def lineage(self, job: Job) -> dict[str, Any]:

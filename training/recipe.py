@@ -170,7 +170,8 @@ class LineModel(Learner):
     ) -> None:
         """Called once after training with the corrected lines, the rehearsed ones, and the primer's.
 
-        `before` has the keys of corrected lines that the parent had learned from. May do nothing.
+        Lines that a teacher read are with the corrected ones and have no key. `before` has the keys of
+        corrected lines that the parent had learned from. May do nothing.
         """
 
     def loss(

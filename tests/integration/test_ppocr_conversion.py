@@ -205,9 +205,12 @@ def test_a_line_reads_the_same_alone_and_beside_a_wider_one(base: ppocr.PPOCR) -
 def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = crnn.build(None, ["abc"]).train()
+    model.know([Line(BLACK_LETTER[0].image, "abc", "corr_1")], [Line(BLACK_LETTER[0].image, "no key")])
     model(torch.randn(4, 3, 32, 64), torch.tensor([64, 60, 50, 40]))  # moves the batch norms
     again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab ꝛ"])
     assert again.alphabet == (*model.alphabet, "ꝛ")
+    assert again.language
+    assert again.language.pieces == Language.of(["abc", "no key"]).pieces
     for name, value in model.state_dict().items():
         part = tuple(slice(n) for n in value.shape)
         if not name.endswith("num_batches_tracked"):

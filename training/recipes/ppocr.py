@@ -23,12 +23,12 @@ from torch.nn import functional as F
 from redpencil import vocab
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged
-from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.familiar import Familiar
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel, Recipe
+from training.spoken import of_bundle, told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.taught import NEVER, Joined, Taught, apart, for_own, more
 from training.weights import constants, fill, layers_in_order
@@ -77,7 +77,7 @@ class PPOCR(LineModel):
         before: Container[str] = (),
     ) -> None:
         """What was taught reads lines like these; every line, if nothing was rehearsed."""
-        self.language = language_of(self.language, corrected, rendered, before)
+        self.language = told(self.language, [*corrected, *rendered], before)
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
@@ -158,15 +158,6 @@ def valid(features: Tensor, widths: Tensor | None) -> Tensor | None:
     )
 
 
-def language_of(
-    parent: Language | None, corrected: Sequence[Line], rendered: Sequence[Line], before: Container[str]
-) -> Language:
-    """The parent's language and the texts that it lacks; those of rendered lines come back in every run."""
-    language = parent or Language.of([])
-    new = [line.text for line in corrected if parent is None or line.key not in before]
-    return language.told([*new, *(line.text for line in rendered if not language.knows(line.text))])
-
-
 def base_file() -> Path:
     """The recogniser's graph in the installed rapidocr package."""
     import rapidocr
@@ -193,8 +184,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     if "familiar.bars" in stored:
         names = ("middle", "whiten", "examples", "bars")
         model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
-    if manifest.language:
-        model.language = Language.load(parent, manifest.language)
+    model.language = of_bundle(parent, manifest)
     fill(model, stored, path.name)
     return grown(model, texts)
 
