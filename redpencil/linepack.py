@@ -33,9 +33,14 @@ class PackedLine:
 def load(name: Name, kind: str | None = None) -> list[PackedLine]:
     """Every line of a pack, or of one kind in it, in its order; the same on every machine."""
     with _open(name) as pack:
-        listed = [json.loads(row) for row in pack.read("lines.jsonl").decode().splitlines()]
-        chosen = [row for row in listed if kind in (None, row["kind"])]
+        chosen = [row for row in _listed(pack) if kind in (None, row["kind"])]
         return [PackedLine(_pixels(pack.read(row["file"]), row["file"]), row["text"]) for row in chosen]
+
+
+def texts(name: Name) -> list[str]:
+    """What is written on every line of a pack, in its order."""
+    with _open(name) as pack:
+        return [row["text"] for row in _listed(pack)]
 
 
 def marks() -> dict[str, frozenset[str]]:
@@ -48,6 +53,10 @@ def about(name: Name) -> dict[str, Any]:
     with _open(name) as pack:
         told: dict[str, Any] = json.loads(pack.read("pack.json"))
         return told
+
+
+def _listed(pack: zipfile.ZipFile) -> list[dict[str, str]]:
+    return [json.loads(row) for row in pack.read("lines.jsonl").decode().splitlines()]
 
 
 def _open(name: Name) -> zipfile.ZipFile:

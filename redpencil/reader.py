@@ -97,6 +97,8 @@ class LineReader:
 
     def warm(self) -> None:
         """Run lines of several widths, so that the first real one is as quick as the rest."""
+        if self._language:
+            self._language.gain("", "a")  # counts pieces of every length, once
         height = self.manifest.preprocessing.height
         for width in (2, 8, 20):
             self.read(np.full((height, width * height, 3), 255, np.uint8))

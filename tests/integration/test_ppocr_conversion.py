@@ -210,7 +210,10 @@ def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
     again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab ꝛ"])
     assert again.alphabet == (*model.alphabet, "ꝛ")
     assert again.language
-    assert again.language.pieces == Language.of(["abc", "no key"]).pieces
+    assert model.language
+    assert again.language.pieces == model.language.pieces
+    assert again.language.knows("no key")
+    assert again.language.knows(linepack.texts("rehearsal")[0]), "it was taught Latin print before"
     for name, value in model.state_dict().items():
         part = tuple(slice(n) for n in value.shape)
         if not name.endswith("num_batches_tracked"):

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from redpencil import vocab
+from redpencil import linepack, vocab
 from redpencil.bundle import Manifest
 from redpencil.errors import BadInput
+from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
+from training.data import EASTERN
 from training.recipe import Hyper, LineModel, Recipe
 from training.spoken import of_bundle, told
 from training.weights import Floats, fill, load_by_name, load_lstm
@@ -99,7 +101,7 @@ class CRNN(LineModel):
         rendered: Sequence[Line] = (),
         before: Container[str] = (),
     ) -> None:
-        """All that it learns may be in any line, so what was rehearsed is part of its language."""
+        """All that it learns may be in any line, so what is rehearsed is part of its language."""
         self.language = told(self.language, [*corrected, *rehearsed, *rendered], before)
 
 
@@ -116,7 +118,9 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Chosen | None = None
         if hyper is not None and hyper.start == "scratch":
             return CRNN(vocab.grow((), texts))
         alphabet, stored = distilled()
-        return _grown(alphabet, texts, lambda model: fill(model, stored, DISTILLED))
+        model = _grown(alphabet, texts, lambda model: fill(model, stored, DISTILLED))
+        model.language = Language.of(text for text in linepack.texts("rehearsal") if max(text) < EASTERN)
+        return model
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("crnn goes on from bundles of its own kind alone; leave --param parent out")
