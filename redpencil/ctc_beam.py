@@ -124,8 +124,15 @@ class _Search:
 
 
 def _best(ways: Iterable[_Way]) -> list[_Way]:
-    """Those that are followed, their probabilities as shares of the likeliest one's."""
-    ranked = sorted((way for way in ways if way.likely), key=lambda way: -way.score)[:WIDTH]
-    near = [way for way in ranked if way.score > ranked[0].score - NEAR]
-    most = max(way.likely for way in near)
-    return [_Way(way.prefix, way.blank / most, way.own / most) for way in near]
+    """Those that are followed, their probabilities as shares of the likeliest one's.
+
+    Of ways with the same last characters only the best can win, since all that comes is the same to them.
+    """
+    ranked = sorted(((way.score, way) for way in ways if way.likely), key=lambda ranked: -ranked[0])
+    near: dict[str, _Way] = {}
+    for score, way in ranked:
+        if score < ranked[0][0] - NEAR or len(near) == WIDTH:
+            break
+        near.setdefault(way.prefix.tail, way)
+    most = max(way.likely for way in near.values())
+    return [_Way(way.prefix, way.blank / most, way.own / most) for way in near.values()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from math import log
 from pathlib import Path
@@ -29,6 +30,17 @@ UNHEARD = 1 / 4096
 """Of a character that no text has."""
 MOST = 100_000
 """Pieces that are kept; of more, those that occur most often."""
+ASKED = 5_000
+"""Pieces that tell what a character costs on average, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Less:
+    """What is not counted: of pieces, of all behind a history, and of different ones behind it."""
+
+    counts: Counter[str]
+    often: Counter[str]
+    different: Counter[str]
 
 
 class Language:
@@ -106,18 +118,34 @@ class Language:
             self._known[key] = self.weight * (log(likely) + self._surprise)
         return self._known[key]
 
-    def probability(self, before: str, character: str, apart: int = 0) -> float:
-        """Of a folded character after such a text; with `apart` 1 as if this place had not been counted."""
+    def cost(self, text: str, own: str | None = None) -> float:
+        """Nats that it takes to say a text, as if `own`, which it has been told, had not been."""
+        less = self._less(pieces_of(own)) if own is not None else None
+        return sum(-log(self.probability(p[:-1], p[-1], less)) for p in pieces_of(text))
+
+    def probability(self, before: str, character: str, less: _Less | None = None) -> float:
+        """Of a folded character after such a text, with less counted than there is."""
         found = UNHEARD
-        for length in range(min(ORDER, len(before) + 1)):
-            history = before[len(before) - length :]
-            here = self._counts.get(history + character, 0) - apart
+        for start in range(len(before), max(-1, len(before) - ORDER), -1):
+            history = before[start:]
             often, different = self._after.get(history, (0, 0))
-            often, different = often - apart, different - (apart and not here)
+            here = self._counts.get(history + character, 0)
+            if less:
+                often, different = often - less.often[history], different - less.different[history]
+                here -= less.counts[history + character]
             if not often:
                 break
             found = (here + different * found) / (often + different)
         return found
+
+    def _less(self, pieces: Iterable[str]) -> _Less:
+        """One copy of these, of every length."""
+        counts = Counter(piece[start:] for piece in pieces for start in range(len(piece)))
+        often, different = Counter[str](), Counter[str]()
+        for piece, n in counts.items():
+            often[piece[:-1]] += n
+            different[piece[:-1]] += self._counts[piece] == n
+        return _Less(counts, often, different)
 
     @cached_property
     def _counts(self) -> Counter[str]:
@@ -140,8 +168,10 @@ class Language:
     @cached_property
     def _surprise(self) -> float:
         """Nats of a character of the texts on average, each left out of the counts while it is asked for."""
-        nats = (n * -log(self.probability(p[:-1], p[-1], apart=1)) for p, n in self.pieces.items())
-        return sum(nats) / max(1, self.characters)
+        asked = sorted(self.pieces)[:: 1 + len(self.pieces) // ASKED]
+        nats = (-log(self.probability(p[:-1], p[-1], self._less([p]))) for p in asked)
+        often = [self.pieces[piece] for piece in asked]
+        return sum(n * cost for n, cost in zip(often, nats, strict=True)) / max(1, sum(often))
 
 
 def pieces_of(text: str) -> list[str]:
@@ -152,4 +182,6 @@ def pieces_of(text: str) -> list[str]:
 
 def fold(text: str) -> str:
     """Without case, and as long as before."""
+    if len(low := text.lower()) == len(text):
+        return low
     return "".join(low if len(low := character.lower()) == 1 else character for character in text)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from math import exp, isfinite, log, log1p, sqrt
 from statistics import fmean, median
 
-from redpencil.spelling import Spelling
+from redpencil.language import Language
 
 BOUND = 0.5
 """From this score on a correction is left out of training until a person has looked at it."""
@@ -82,7 +82,7 @@ def weigh(seen: Sequence[Seen], settled: Mapping[str, tuple[int, int]] | None = 
     if not seen:
         return []
     seen = _by_those_who_can_read(seen)
-    spelling = Spelling(s.text for s in seen)
+    spelling = Language.of(s.text for s in seen)
     cases = [_case(s, spelling) for s in seen]
     slips = _usual([c.slip for c in cases], seen)
     misfits = _usual([c.misfit for c in cases], seen)
@@ -104,7 +104,7 @@ def _by_those_who_can_read(seen: Sequence[Seen]) -> list[Seen]:
     ]
 
 
-def _case(s: Seen, spelling: Spelling) -> _Case:
+def _case(s: Seen, spelling: Language) -> _Case:
     """By the reader who finds least against the text."""
     own, size = spelling.cost(s.text, s.text), sqrt(max(1, len(s.text)))
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from redpencil import vocab
-from redpencil.decode import ctc_greedy
+from redpencil.ctc_beam import ctc
+from redpencil.language import Language
 from redpencil.metrics import distance
 from redpencil.suspects import Opinion, Seen
 from training import reach, side_by_side
 from training.data import Batch, Line, batched
 from training.frozen import Frozen
-from training.recipe import Hyper, LineModel
+from training.recipe import FOLLOWED, Hyper, LineModel
 
 FEWEST = 40
 """Lines, below which readers of their own would learn too little: the parent alone is asked."""
@@ -98,11 +99,14 @@ class Room:
     ) -> tuple[list[tuple[int, Opinion]], list[int]]:
         """What a reader taught by some of the lines makes of others, and its errors on the way back."""
         reader = self.taught(learn, hyper)
-        said = list(zip(judge, self.opinions(reader, judge), strict=True))
+        spoken = Language.of(self.texts[i] for i in learn)
+        said = list(zip(judge, self.opinions(reader, judge, spoken), strict=True))
         measured = np.random.default_rng(hyper.seed).permutation(judge)[:MEASURED].tolist()
         read = {i: opinion.reading for i, opinion in said}
         here = sum(distance(self.texts[i], read[i]) for i in measured)
-        return said, reach.errors(self.parent, reader, here, lambda model: self.errors(model, measured))
+        return said, reach.errors(
+            self.parent, reader, here, lambda model: self.errors(model, measured, spoken)
+        )
 
     def taught(self, chosen: Sequence[int], hyper: Hyper) -> LineModel:
         """The parent after a short training on some of the lines."""
@@ -136,14 +140,17 @@ class Room:
             for met in rng.permutation(order.reshape(-1, hyper.batch)):
                 yield batched([(self.features[i].float(), classes[i].long()) for i in met])
 
-    def opinions(self, model: LineModel, chosen: Sequence[int]) -> list[Opinion]:
-        """What a model makes of some of the lines, in their order."""
-        found = {i: self._opinion(i, logp) for i, logp in self._heard(model, chosen)}
+    def opinions(
+        self, model: LineModel, chosen: Sequence[int], spoken: Language | None = None
+    ) -> list[Opinion]:
+        """What a model makes of some of the lines, in their order, in doubt by what else is spoken."""
+        found = {i: self._opinion(i, logp, spoken) for i, logp in self._heard(model, chosen)}
         return [found[i] for i in chosen]
 
-    def errors(self, model: LineModel, chosen: Sequence[int]) -> int:
+    def errors(self, model: LineModel, chosen: Sequence[int], spoken: Language) -> int:
         """Wrong characters of a model on some of the lines."""
-        return sum(distance(self.texts[i], self._reading(logp)) for i, logp in self._heard(model, chosen))
+        heard = self._heard(model, chosen)
+        return sum(distance(self.texts[i], self._reading(logp, spoken)) for i, logp in heard)
 
     def _heard(self, model: LineModel, chosen: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
         """Some lines, in any order, with log probabilities [T, K] of the characters that occur here."""
@@ -157,13 +164,13 @@ class Room:
                 logp = _sayable(logits[..., self.columns].float()).log_softmax(-1)
             yield from ((i, logp[row, : int(lengths[row])]) for row, i in enumerate(some))
 
-    def _reading(self, logp: Tensor) -> str:
-        best = logp.max(-1)
-        return ctc_greedy(best.indices.numpy(), best.values.exp().numpy(), self.alphabet).text
+    def _reading(self, logp: Tensor, spoken: Language | None) -> str:
+        best = logp.topk(min(FOLLOWED, logp.shape[-1]), -1)
+        return ctc(best.indices.numpy(), best.values.exp().numpy(), self.alphabet, spoken).text
 
-    def _opinion(self, i: int, logp: Tensor) -> Opinion:
+    def _opinion(self, i: int, logp: Tensor, spoken: Language | None) -> Opinion:
         """Where writing is denser than the model's steps, each is heard twice, or its text had no room."""
-        reading = self._reading(logp)
+        reading = self._reading(logp, spoken)
         if isinf(self._costs(logp, [self.texts[i]])[0]):
             logp = logp.repeat_interleave(2, 0)
         near, others = self._near(i), self._others(i)

@@ -20,6 +20,7 @@ from redpencil.errors import BadInput, NotFound
 from redpencil.language import Language
 from redpencil.types import Task
 from training.learner import Learner, Lessons
+from training.spoken import told
 
 if TYPE_CHECKING:
     from redpencil.settings import Settings
@@ -132,7 +133,7 @@ class LineModel(Learner):
 
     `features` is the frozen part and runs once per line; `forward` is what learns. The last axis
     of the features is the line's width. Parameters that are frozen have requires_grad False.
-    `language` is of the texts of corrected lines, in a family that reads with one.
+    `language` is of the texts that it has learned; it decides where a picture leaves a choice.
     """
 
     language: Language | None = None
@@ -171,8 +172,10 @@ class LineModel(Learner):
         """Called once after training with the corrected lines, the rehearsed ones, and the primer's.
 
         Lines that a teacher read are with the corrected ones and have no key. `before` has the keys of
-        corrected lines that the parent had learned from. May do nothing.
+        corrected lines that the parent had learned from. All of them become part of the language, since
+        they may be in any line.
         """
+        self.language = told(self.language, [*corrected, *rehearsed, *rendered], before)
 
     def loss(
         self,

@@ -78,6 +78,15 @@ def test_all_that_may_follow_is_certain_together(before: str, texts: list[str]) 
     assert more > total
 
 
+def test_a_text_costs_what_the_others_make_of_it() -> None:
+    texts = ["alte drucke", "alte karten", "neue drucke"]
+    known = Language.of(texts)
+    assert known.cost("neue karten") < known.cost("neue kartxn")
+    for text in texts:
+        others = Language.of(t for t in texts if t != text)
+        assert known.cost("alte drucke", own=text) == pytest.approx(others.cost("alte drucke"))
+
+
 def test_it_says_what_it_has_been_told() -> None:
     known = Language.of(TEXTS)
     assert all(known.knows(text) for text in [*TEXTS, "THE MAT", ""][:-1])

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-from redpencil.spelling import Spelling
 from redpencil.suspects import BOUND, Opinion, Seen, Suspicion, weigh
 
 WORDS = ("alte drucke", "neue karten", "das alte buch", "ein neuer druck", "karten und buch")
@@ -83,9 +82,3 @@ def test_a_text_that_has_no_room_is_suspect_and_a_line_without_others_is_not_jud
     no_room = line(99, "karten und buch", reading="ein", cost=float("inf"))
     assert suspicion(lines(), no_room).score > BOUND
     assert weigh([line(1, "karten", others=(), cost=1.5)])[0].score < BOUND
-
-
-def test_spelling_leaves_the_text_itself_out() -> None:
-    spelling = Spelling(["alte drucke", "alte karten", "neue drucke"])
-    assert spelling.cost("neue karten") < spelling.cost("neue kartxn")
-    assert spelling.cost("neue drucke", "neue drucke") > spelling.cost("neue drucke")

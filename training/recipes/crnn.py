@@ -5,12 +5,12 @@ It starts from one that knows Latin print, which training/distil.py taught, or f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,11 +26,8 @@ from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.data import EASTERN
 from training.recipe import Hyper, LineModel, Recipe
-from training.spoken import of_bundle, told
+from training.spoken import of_bundle
 from training.weights import Floats, fill, load_by_name, load_lstm
-
-if TYPE_CHECKING:
-    from training.data import Line
 
 STAGES = (  # channels, stride, and the pooling (height, width) behind each convolution; 32 px become 1
     (32, 2, None),
@@ -93,16 +90,6 @@ class CRNN(LineModel):
             packed = pack_padded_sequence(x, widths.cpu(), batch_first=True, enforce_sorted=False)
             x, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
         return self.head(self.drop(x).transpose(1, 2)).transpose(1, 2), widths
-
-    def know(
-        self,
-        corrected: Sequence[Line],
-        rehearsed: Sequence[Line],
-        rendered: Sequence[Line] = (),
-        before: Container[str] = (),
-    ) -> None:
-        """All that it learns may be in any line, so what is rehearsed is part of its language."""
-        self.language = told(self.language, [*corrected, *rehearsed, *rendered], before)
 
 
 @dataclass(frozen=True)
