@@ -17,12 +17,14 @@ from mlflow_server import MlflowServer
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, fetch
 from redpencil.errors import NotReady
+from redpencil.language import Language
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.types import Outcome, Run, RunState
+from redpencil.types import Outcome, Run, RunState, Split
 from training import cycle
 from training.job import Ended, Job
+from training.spoken import of_bundle
 
 PAPERS = ("before_after.html", "history.json", "learning_curve.png", "report.json")
 CYCLE = """
@@ -61,7 +63,11 @@ def test_a_run_becomes_a_judged_version_with_all_its_papers(settings: Settings, 
             store.versions.verdict(settings.model, "2"),
         )
         assert (version.parent, version.run, version.snapshot) == ("1", run.id, run.snapshot)
-    lineage = Manifest.load(fetch(version.bundle, Blobs.open(settings.blobs), tmp_path)).lineage
+        learned = store.snapshots.get(version.snapshot).side(Split.TRAIN)
+    folder = fetch(version.bundle, Blobs.open(settings.blobs), tmp_path)
+    lineage, spoken = Manifest.load(folder).lineage, of_bundle(folder, Manifest.load(folder))
+    assert spoken
+    assert spoken.pieces == Language.of(member.text for member in learned).pieces, "and of nothing held out"
     assert (lineage["run"], lineage["parent"], lineage["snapshot"]) == (run.id, "1", run.snapshot)
 
     registry = Registry(settings.mlflow)
