@@ -110,13 +110,13 @@ class Language:
         return total
 
     def _gain(self, before: str, character: str) -> float:
-        key = before, character
-        if key not in self._known:
+        found = self._known.get((before, character))
+        if found is None:
             if len(self._known) >= MOST:
                 self._known.clear()
             likely = self.probability(fold(before), fold(character))
-            self._known[key] = self.weight * (log(likely) + self._surprise)
-        return self._known[key]
+            found = self._known[before, character] = self.weight * (log(likely) + self._surprise)
+        return found
 
     def cost(self, text: str, own: str | None = None) -> float:
         """Nats that it takes to say a text, as if `own`, which it has been told, had not been."""

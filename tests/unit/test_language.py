@@ -100,6 +100,14 @@ def test_of_too_many_pieces_the_usual_ones_stay(monkeypatch: pytest.MonkeyPatch)
     assert known.pieces == {"\na": 2, "\naa": 2, "\naaa": 2, "\naaa\n": 2}
 
 
+def test_what_it_remembers_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, other = Language.of(TEXTS), Language.of(TEXTS)
+    wanted = [other.gain("\n", text) for text in TEXTS]
+    monkeypatch.setattr(language, "MOST", 3)
+    assert [known.gain("\n", text) for text in TEXTS] == wanted
+    assert len(known._known) <= 3
+
+
 def test_it_comes_back_from_its_folder_and_always_as_the_same_bytes(tmp_path: Path) -> None:
     first = Language.of(["ಕನ್ನಡ 12", 'a "b"']).save(tmp_path)
     again = Language.load(tmp_path, first)
