@@ -9,15 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import tiny_house
+from lost_worker import kill
 
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -107,19 +106,12 @@ def epochs_kept(made: Job) -> int:
     return len(list(folder.glob("checkpoint_*")))
 
 
-def kill_workers() -> None:
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-                process.kill()
-
-
 def test_a_killed_worker_costs_nothing(
     settings: Settings, whole: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REDPENCIL_TINY_PAUSE_S", "0.3")  # so that the killer comes before the end
     made = with_workers(job(settings), 1)
-    killer = when(lambda: epochs_kept(made) >= 2, kill_workers)
+    killer = when(lambda: epochs_kept(made) >= 2, kill)
     ended = workers.train(made)
     killer.join()
     assert numbers(ended) == whole

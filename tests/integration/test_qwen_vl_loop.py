@@ -3,23 +3,21 @@
 import json
 import os
 import threading
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import tiny_qwen
+from lost_worker import kill_at, numbers
 
 from redpencil.errors import NotFound
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training import cycle, half, model_card, workers
 from training.freeze import freeze
-from training.job import Ended, Job, load
+from training.job import Job, load
 
 SMALL = {"width": 112, "longest": 12, "lr": 0.01, "batch": 8, "steps": 200, "report_every": 10}
 
@@ -44,26 +42,6 @@ def job(settings: Settings, base: Path, **params: Any) -> Job:
         return made
 
 
-def numbers(ended: Ended) -> list[dict[str, Any]]:
-    """What must be equal: everything but the clock."""
-    assert ended.how == "done", ended.why
-    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
-
-
-def kill_worker(made: Job) -> None:
-    """Kill the process that trains at its third checkpoint: the first is then surely known to Ray."""
-    kept = Path(made.settings.storage, made.run.id)
-    seen: set[str] = set()
-    deadline = time.monotonic() + 300
-    while len(seen) < 3 and time.monotonic() < deadline:
-        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
-        time.sleep(0.01)
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-                process.kill()
-
-
 def test_a_killed_run_goes_on_exactly_and_the_best_cer_decides(settings: Settings, base: Path) -> None:
     """Adapters, optimiser, schedule, order of the lines, augmentation, dropout: as if nothing had been."""
     whole, killed = job(settings, base), job(settings.model_copy(update={"train_workers": 1}), base)
@@ -73,7 +51,9 @@ def test_a_killed_run_goes_on_exactly_and_the_best_cer_decides(settings: Setting
     best = min(r["val_cer"] for r in wanted.history[1:])
     assert load(whole.folder / workers.BEST)["history"][-1]["val_cer"] == wanted.best["val_cer"] == best < 0.2
 
-    killer = threading.Thread(target=kill_worker, args=(killed,), daemon=True)
+    killer = threading.Thread(
+        target=kill_at, args=(killed, 3, 300), daemon=True
+    )  # Ray surely knows the first
     killer.start()
     found = workers.train(killed)
     killer.join()

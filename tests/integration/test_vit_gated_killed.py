@@ -1,22 +1,20 @@
 """vit_gated as the registered OCR model: the real loop, and a worker that is killed in the middle."""
 
 import threading
-import time
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import tiny_house
 import torch
+from lost_worker import kill_at, numbers
 
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training import workers
 from training.freeze import freeze
-from training.job import Ended, Job
+from training.job import Job
 
 SIZES = {"height": 32, "width": 192, "patch": 8, "vision_width": 48, "vision_layers": 2, "vision_heads": 4}
 SIZES |= {"vision_inner": 96, "hidden": 48, "heads": 4, "inner": 96, "layers": 2, "cross_every": 2}
@@ -36,7 +34,7 @@ def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> Non
     whole = job(settings, asked)
     made = job(settings.model_copy(update={"train_workers": 1}), asked)
     expected = numbers(workers.train(whole))
-    killer = threading.Thread(target=kill_worker, args=(made,), daemon=True)
+    killer = threading.Thread(target=kill_at, args=(made, 2, 120), daemon=True)
     killer.start()
     ended = workers.train(made)
     killer.join()
@@ -52,23 +50,3 @@ def job(settings: Settings, params: dict[str, Any]) -> Job:
         made = freeze(store, store.runs.get(run), settings)
         store.runs.update(run, state="failed")  # one at a time may be running
         return made
-
-
-def numbers(ended: Ended) -> list[dict[str, Any]]:
-    """What must be equal: everything but the clock."""
-    assert ended.how == "done", ended.why
-    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
-
-
-def kill_worker(made: Job) -> None:
-    """Once two epochs are kept."""
-    deadline = time.monotonic() + 120
-    kept = Path(made.settings.storage, made.run.id)
-    seen: set[str] = set()
-    while len(seen) < 2 and time.monotonic() < deadline:
-        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
-        time.sleep(0.01)
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-                process.kill()
