@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+from processes import alive
 
 from redpencil.errors import Conflict, RedpencilError
 from redpencil.settings import Settings
@@ -72,10 +73,10 @@ def test_a_part_ends_with_a_supervisor_that_is_killed(tmp_path):
     )
     supervisor = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
     assert supervisor.stdout is not None
-    part = psutil.Process(int(supervisor.stdout.readline()))
+    part = int(supervisor.stdout.readline())
     supervisor.kill()
     supervisor.wait()
     deadline = time.monotonic() + 60
-    while part.is_running() and part.status() != psutil.STATUS_ZOMBIE:
+    while alive(part):
         assert time.monotonic() < deadline
         time.sleep(0.05)

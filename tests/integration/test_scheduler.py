@@ -12,6 +12,7 @@ from typing import Any
 import psutil
 import pytest
 import store_parts
+from processes import alive
 from service_house import CAPTION, MODEL, World
 
 from redpencil import snapshot
@@ -201,7 +202,7 @@ def test_runs_end_with_the_services(tmp_path: Path) -> None:
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 60
-    while psutil.pid_exists(child) and psutil.Process(child).status() != psutil.STATUS_ZOMBIE:
+    while alive(child):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from processes import command, listening
 from serving_parts import CAPTION, Home, png
 
 from redpencil import ports
@@ -50,7 +51,7 @@ class Served:
         return [p for p in psutil.process_iter() if _home(p) == str(self.home.settings.home)]
 
     def replica(self) -> psutil.Process:
-        [found] = [p for p in self.members() if "ServeReplica" in "".join(p.cmdline())]
+        [found] = [p for p in self.members() if "ServeReplica" in command(p)]
         return found
 
     def wait(self, seconds: float = START_TIMEOUT_S) -> None:
@@ -152,15 +153,10 @@ def test_bad_bodies_get_their_status_through_the_proxy(served: Served) -> None:
 
 
 def test_nothing_but_the_token_protected_replica_listens_beyond_loopback(served: Served) -> None:
-    listening = {
-        (process.name(), place.laddr.ip)
-        for process in served.members()
-        for place in process.net_connections("tcp")
-        if place.status == psutil.CONN_LISTEN
-    }
-    beyond = {name for name, ip in listening if not ip.replace("::ffff:", "").startswith("127.")}
-    assert all(name.startswith("ray::ServeRepli") for name in beyond), listening
-    assert all(p.environ().get("RAY_AUTH_MODE") == "token" for p in served.members() if p.name() in beyond)
+    beyond = [p for p in served.members() if any(not _loopback(ip) for ip in listening(p))]
+    for process in beyond:
+        assert process.name().startswith("ray::ServeRepli"), process.cmdline()
+        assert process.environ().get("RAY_AUTH_MODE") == "token"
 
 
 def test_promotions_and_rollbacks_under_load_fail_no_request(served: Served) -> None:
@@ -227,6 +223,10 @@ def test_when_its_first_process_is_killed_the_rest_goes_too(tmp_path: Path) -> N
         served.process.kill()
         served.process.wait()
         _until(lambda: served.members() == [], 120)
+
+
+def _loopback(ip: str) -> bool:
+    return ip.replace("::ffff:", "").startswith("127.")
 
 
 def _answers(served: Served) -> bool:
