@@ -31,6 +31,8 @@ CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
 TIES = 0.01  # and so many of the steps may name another class, as near ties do
 CALIBRATE, CONTROL = 48, 160  # lines
 FEWEST_CONTROL = 8
+LEAST_INT8 = 0.75
+"""Of the work of the layers that INT8 is for: with less of it the gate would refuse a version as too slow."""
 
 
 class Line(Protocol):
@@ -46,8 +48,8 @@ def to_bundle(model: LineModel, folder: Path, lines: Sequence[Line], lineage: di
     """Write a model as a bundle into an existing folder.
 
     Raises RedpencilError where ONNX Runtime does not answer as torch does. Of `lines` some
-    calibrate the INT8 graph and others measure what it loses; where it would lose more than the
-    gate allows there is none.
+    calibrate the INT8 graph and others measure what it loses. Where it loses more than the gate
+    allows the bundle's own precision is FP32, and the gate chooses between both.
     """
     if not lines:
         raise BadInput("an export needs at least one line to check the graph with")
@@ -137,7 +139,7 @@ def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
 def _with_int8(
     folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Line]
 ) -> Manifest:
-    """The bundle with the INT8 graph that loses little, or as it is where there is none.
+    """The bundle with the INT8 graph that loses little, or least of those that are quick enough.
 
     Tried are ranges that hold all calibration lines, then such that hold the usual ones alone.
     """
@@ -155,8 +157,15 @@ def _with_int8(
             return _save(folder, manifest, widest, widest.layers)
         with Twin(folder / "fp32.onnx", images, USUAL) as narrow:
             best = narrow if loss(narrow, narrow.layers) < lost else widest
-            layers = careful(best.parts, partial(loss, best), allowed, best.work)
-            return _save(folder, manifest, best, layers)
+            layers, lost = careful(best.parts, partial(loss, best), allowed, best.work, LEAST_INT8)
+            found = _save(folder, manifest, best, layers)
+    return found if lost <= allowed else _preferring(Precision.FP32, folder, found)
+
+
+def _preferring(precision: Precision, folder: Path, manifest: Manifest) -> Manifest:
+    manifest = replace(manifest, precision=precision)
+    manifest.save(folder)
+    return manifest
 
 
 def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:

@@ -250,18 +250,22 @@ def careful(
     loss: Callable[[Sequence[str]], float],
     allowed: float,
     work: Callable[[Sequence[str]], int] = len,
-) -> list[str]:
-    """Layers that lose at most `allowed`, found by leaving out part after part.
+    least: float = 0.0,
+) -> tuple[list[str], float]:
+    """Layers that lose at most `allowed`, found by leaving out part after part, and what they lose.
 
     Each time that one without which least is lost; of those that are enough the one that leaves most `work`.
-    `loss` measures a choice. An empty answer says that none will do.
+    `loss` measures a choice. Where all that leave `least` of the work lose more, the last of them is the answer.
     """
     kept, lost = [list(part) for part in parts], loss(_joined(parts)) if parts else 0.0
-    while kept and lost > allowed:
+    enough = least * work(_joined(parts))
+    while lost > allowed:
         rests = [kept[:i] + kept[i + 1 :] for i in range(len(kept))]
-        found = [(loss(_joined(rest)) if rest else 0.0, rest) for rest in rests]
+        found = [(loss(_joined(rest)), rest) for rest in rests if work(_joined(rest)) >= enough]
+        if not found:
+            break
         lost, kept = min(found, key=lambda one: (max(one[0], allowed), -work(_joined(one[1]))))
-    return _joined(kept)
+    return _joined(kept), lost
 
 
 def _joined(parts: Sequence[Sequence[str]]) -> list[str]:

@@ -188,13 +188,14 @@ def test_a_graph_that_does_not_answer_as_torch_does_is_refused(
         export.to_bundle(recurrent(Hasty), tmp_path, lines[:20], {})
 
 
-def test_where_int8_loses_too_much_there_is_none(
+def test_where_int8_loses_too_much_the_gate_still_gets_one_that_is_quick(
     tmp_path: Path, lines: list[PackedLine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "beyond_chance", lambda changes: 1e9)
     manifest = export.to_bundle(recurrent(), tmp_path, lines[:40], {})
-    assert manifest.precision is Precision.FP32
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["bundle.json", "fp32.onnx"]
+    assert manifest == Manifest.load(tmp_path)
+    assert (manifest.precision, set(manifest.graphs)) == (Precision.FP32, set(Precision))
+    assert LineReader(tmp_path, Precision.INT8).read(lines[0].image)
 
 
 def test_ranges_of_usual_lines_are_tried_where_those_of_all_lose_too_much(

@@ -22,32 +22,37 @@ def harm(**by_layer: float) -> Callable[[Sequence[str]], float]:
 
 
 def test_all_layers_stay_where_little_is_lost() -> None:
-    assert careful(quarters(LAYERS), harm(layer3=1.0), allowed=1.0) == LAYERS
+    assert careful(quarters(LAYERS), harm(layer3=1.0), allowed=1.0) == (LAYERS, 1.0)
 
 
 def test_the_group_that_does_the_harm_goes_back() -> None:
-    assert careful(quarters(LAYERS), harm(layer3=5.0, layer6=1.0), allowed=1.0) == [
-        n for n in LAYERS if n not in ("layer2", "layer3")
-    ]
+    rest = [n for n in LAYERS if n not in ("layer2", "layer3")]
+    assert careful(quarters(LAYERS), harm(layer3=5.0, layer6=1.0), allowed=1.0) == (rest, 1.0)
 
 
 def test_groups_go_back_until_little_is_lost() -> None:
-    assert careful(quarters(LAYERS), harm(layer0=5.0, layer7=4.0), allowed=1.0) == LAYERS[2:6]
+    assert careful(quarters(LAYERS), harm(layer0=5.0, layer7=4.0), allowed=1.0) == (LAYERS[2:6], 0.0)
 
 
 def test_of_choices_that_lose_little_enough_the_one_that_does_most_work_is_taken() -> None:
     work = {"light": 1, "heavy": 100, "other": 50}
     parts = [[name] for name in work]
-    chosen = careful(parts, harm(light=4.0, heavy=5.0), 5.0, lambda names: sum(work[n] for n in names))
+    chosen, _ = careful(parts, harm(light=4.0, heavy=5.0), 5.0, lambda names: sum(work[n] for n in names))
     assert chosen == ["heavy", "other"], "without the heavy one less would be lost"
 
 
 def test_no_layer_stays_where_every_one_does_harm() -> None:
-    assert careful(quarters(LAYERS), harm(**dict.fromkeys(LAYERS, 5.0)), allowed=1.0) == []
+    assert careful(quarters(LAYERS), harm(**dict.fromkeys(LAYERS, 5.0)), allowed=1.0) == ([], 0.0)
+
+
+def test_what_is_quick_enough_stays_though_it_loses_more_than_allowed() -> None:
+    harmful = harm(**(dict.fromkeys(LAYERS, 5.0) | {"layer4": 6.0}))
+    kept, lost = careful(quarters(LAYERS), harmful, allowed=1.0, least=0.75)
+    assert (kept, lost) == ([n for n in LAYERS if n not in ("layer4", "layer5")], 30.0)
 
 
 def test_a_model_without_layers_has_none_to_choose() -> None:
-    assert careful([], harm(), allowed=1.0) == []
+    assert careful([], harm(), allowed=1.0) == ([], 0.0)
 
 
 def test_light_layers_stay_out() -> None:
