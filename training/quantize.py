@@ -255,7 +255,7 @@ def careful(
     """Layers that lose at most `allowed`, found by leaving out part after part, and what they lose.
 
     Each time that one without which least is lost; of those that are enough the one that leaves most `work`.
-    `loss` measures a choice. Where all that leave `least` of the work lose more, the last of them is the answer.
+    `loss` measures a choice. Where all that leave `least` of the work lose more it is the last of them.
     """
     kept, lost = [list(part) for part in parts], loss(_joined(parts)) if parts else 0.0
     enough = least * work(_joined(parts))
