@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
-LATER = ("familiar", "before", "language")
+LATER = ("familiar", "before", "language", "words")
 """Fields that came later; they are written only where there is something to say."""
 # How protobuf spells the key under which a graph names a file of weights outside itself.
 _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
@@ -66,10 +66,10 @@ class Generation:
 class Manifest:
     """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
 
-    `alphabet` is a CTC reader's, and so is the `language` of the texts that it has learned; `decoders`,
-    `tokenizer` and `generation` are an autoregressive one's, whose `graphs` are its encoders. Its folder
-    may hold the reader that it went on from as well: then the graph `familiar` says which images are
-    its own, and `before` reads the others.
+    `alphabet` is a CTC reader's, and so are `language`, of the texts that it has learned, and `words`, both
+    of redpencil/language.py; `decoders`, `tokenizer` and `generation` are an autoregressive one's, whose
+    `graphs` are its encoders. Its folder may hold the reader that it went on from as well: then the graph
+    `familiar` says which images are its own, and `before` reads the others.
     """
 
     preprocessing: Preprocessing
@@ -86,10 +86,11 @@ class Manifest:
     familiar: Graph | None = None
     before: Manifest | None = None
     language: Graph | None = None
+    words: Graph | None = None
 
     def files(self) -> list[Graph]:
         """Every file of the bundle beside its manifest."""
-        single = [graph for graph in (self.tokenizer, self.familiar, self.language) if graph]
+        single = [file for file in (self.tokenizer, self.familiar, self.language, self.words) if file]
         others = self.before.files() if self.before else []
         return [*self.graphs.values(), *self.decoders.values(), *single, *others]
 
@@ -123,7 +124,7 @@ class Manifest:
         for kind in ("graphs", "decoders"):
             content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
         content["precision"] = Precision(content["precision"])
-        for kind in ("tokenizer", "familiar", "language"):
+        for kind in ("tokenizer", "familiar", "language", "words"):
             content[kind] = Graph(**content[kind]) if content.get(kind) else None
         if generation := content.get("generation"):
             content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
@@ -163,7 +164,7 @@ class Manifest:
                 raise Damaged(f"{MANIFEST} names a file outside its folder: {graph.file!r}")
 
     def _check_generation(self) -> None:
-        if self.language:
+        if self.language or self.words:
             raise Damaged(f"{MANIFEST} names a language, which an autoregressive decoder does not use")
         if self.tokenizer is None or self.generation is None or set(self.decoders) != set(self.graphs):
             raise Damaged(f"{MANIFEST} lacks the tokenizer, the generation or a decoder of its reader")

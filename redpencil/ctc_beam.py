@@ -15,12 +15,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from redpencil.decode import ctc_greedy, spellable, spelled
-from redpencil.language import EDGE, ORDER, Language
+from redpencil.language import EDGE, Language
+from redpencil.ngram import ORDER
 from redpencil.types import LineText
 
 LEAST = 0.01
 """Probability below which a class of a step is not followed."""
-WIDTH, NEAR = 16, 5.0
+WIDTH, NEAR = 16, 3.0
 """Beginnings of a text that are followed, and how many nats they may be behind the best one."""
 
 

@@ -59,8 +59,8 @@ class LineReader:
 
     The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
     "indices" int64, the best class per step, and "probabilities" float32, its softmax probability. In a
-    bundle with a language they are [B, T, K], the likeliest classes per step with the best first; of
-    lines that the language has no say in, all but the best have probability 0.
+    bundle with a language or words they are [B, T, K], the likeliest classes per step with the best first.
+    A third one, "own" bool [B], says of which lines the language is, where it is not of all.
     `threads` is what one reading may use. On `cuda` the FP32 graph is the default: the INT8 one
     is made for CPUs. Where CUDA cannot be had this raises; it never falls back to the CPU.
     """
@@ -73,32 +73,38 @@ class LineReader:
         self.precision = precision_for(self.manifest, precision, device)
         graph = self.manifest.graphs[self.precision]
         self._session = load_session(folder, graph, device, threads)
-        language = self.manifest.language
-        self._language = Language.load(folder, language) if language else None
-        _check_shape(self._session, folder / graph.file)
+        self._language = Language.of_bundle(folder, self.manifest)
+        self._outputs = _outputs(self._session, folder / graph.file)
 
     def read(self, line: Pixels) -> LineText:
         """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
-        indices, probabilities = self.infer(self.tensor(line)[None])
-        return self.text(indices[0], probabilities[0])
+        indices, probabilities, own = self.infer(self.tensor(line)[None])
+        return self.text(indices[0], probabilities[0], own[0])
 
     def tensor(self, line: Pixels) -> NDArray[np.float32]:
         """The line as this bundle's graphs want it, [C, H, W]."""
         return to_tensor(line, self.manifest.preprocessing)
 
-    def infer(self, images: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Run the graph on [B, C, H, W]: classes per step and their probabilities, [B, T] or [B, T, K]."""
-        indices, probabilities = self._session.run(["indices", "probabilities"], {"image": images})
-        return indices, probabilities
+    def infer(
+        self, images: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        """Run the graph on [B, C, H, W]: classes per step and their probabilities, [B, T] or [B, T, K], and
+        of which lines the language is, [B]."""
+        indices, probabilities, *own = self._session.run(self._outputs, {"image": images})
+        return indices, probabilities, own[0] if own else np.ones(len(images), np.bool_)
 
-    def text(self, indices: NDArray[np.int64], probabilities: NDArray[np.float32]) -> LineText:
+    def text(
+        self, indices: NDArray[np.int64], probabilities: NDArray[np.float32], own: bool | np.bool_ = True
+    ) -> LineText:
         """What one row of `infer` says, as text."""
-        return ctc(indices, probabilities, self.manifest.alphabet, self._language)
+        language = self._language and self._language.of_line(bool(own))
+        return ctc(indices, probabilities, self.manifest.alphabet, language)
 
     def warm(self) -> None:
         """Run lines of several widths, so that the first real one is as quick as the rest."""
-        if self._language:
-            self._language.gain("", "a")  # counts pieces of every length, once
+        for language in {self._language and self._language.of_line(own) for own in (True, False)}:
+            if language:
+                language.gain("", "a")  # counts pieces of every length, once
         height = self.manifest.preprocessing.height
         for width in (2, 8, 20):
             self.read(np.full((height, width * height, 3), 255, np.uint8))
@@ -110,8 +116,9 @@ def read_parallel(reader: Reader, lines: Sequence[Pixels], workers: int) -> list
         return list(pool.map(reader.read, lines))
 
 
-def _check_shape(session: Any, path: Path) -> None:
-    inputs = [i.name for i in session.get_inputs()]
-    outputs = {o.name for o in session.get_outputs()}
-    if inputs != ["image"] or not outputs >= {"indices", "probabilities"}:
-        raise Damaged(f"{path} is not a line reader: it maps {inputs} to {sorted(outputs)}")
+def _outputs(session: Any, path: Path) -> list[str]:
+    """Those of a line reader's outputs that a graph has, in their order."""
+    inputs, given = ([end.name for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
+    if inputs != ["image"] or not {"indices", "probabilities"} <= set(given):
+        raise Damaged(f"{path} is not a line reader: it maps {inputs} to {sorted(given)}")
+    return [name for name in ("indices", "probabilities", "own") if name in given]

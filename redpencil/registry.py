@@ -203,7 +203,7 @@ def mlmodel(folder: Path, run_id: str) -> Any:
 
     manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
     graph = manifest["graphs"][manifest["precision"]]["file"]
-    model = Model(artifact_path=BUNDLE, run_id=run_id, signature=_signature(manifest["preprocessing"]))
+    model = Model(artifact_path=BUNDLE, run_id=run_id, signature=_signature(folder / graph))
     model.add_flavor(
         "onnx",
         onnx_version=installed("onnx"),
@@ -218,16 +218,19 @@ def mlmodel(folder: Path, run_id: str) -> Any:
     return model
 
 
-def _signature(preprocessing: Mapping[str, Any]) -> Any:
-    import numpy as np
+def _signature(graph: Path) -> Any:
+    """What a graph takes and gives; a dimension that is free is -1."""
+    import onnx
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    channels = 1 if preprocessing["channels"] == "gray" else 3
-    image = TensorSpec(np.dtype("float32"), (-1, channels, preprocessing["height"], -1), "image")
-    indices = TensorSpec(np.dtype("int64"), (-1, -1), "indices")
-    probabilities = TensorSpec(np.dtype("float32"), (-1, -1), "probabilities")
-    return ModelSignature(Schema([image]), Schema([indices, probabilities]))
+    def spec(end: Any) -> Any:
+        tensor = end.type.tensor_type
+        shape = tuple(dim.dim_value or -1 for dim in tensor.shape.dim)
+        return TensorSpec(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape, end.name)
+
+    ends = onnx.load(graph).graph
+    return ModelSignature(*(Schema([spec(end) for end in side]) for side in (ends.input, ends.output)))
 
 
 def verdict_tags(verdict: Verdict) -> dict[str, str]:

@@ -244,9 +244,10 @@ def read(model: LineModel, features: Sequence[Tensor], size: int = 16) -> list[L
         none = torch.zeros(0, dtype=torch.long)
         batch = batched([(features[i].float(), none) for i in chosen]).to(device)
         with torch.inference_mode():
-            classes, sure, lengths = (t.cpu() for t in model.heard(batch.features, batch.widths))
+            classes, sure, own, lengths = (t.cpu() for t in model.heard(batch.features, batch.widths))
         for row, i in enumerate(chosen):
             steps = classes[row, : lengths[row]].numpy(), sure[row, : lengths[row]].numpy()
-            found[i] = ctc(*steps, model.alphabet, model.language)
+            language = model.language and model.language.of_line(bool(own[row]))
+            found[i] = ctc(*steps, model.alphabet, language)
     model.train(was_training)
     return [found[i] for i in range(len(features))]

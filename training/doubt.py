@@ -99,7 +99,8 @@ class Room:
     ) -> tuple[list[tuple[int, Opinion]], list[int]]:
         """What a reader taught by some of the lines makes of others, and its errors on the way back."""
         reader = self.taught(learn, hyper)
-        spoken = Language.of(self.texts[i] for i in learn)
+        words = self.parent.language and self.parent.language.words
+        spoken = Language.of((self.texts[i] for i in learn), words)
         said = list(zip(judge, self.opinions(reader, judge, spoken), strict=True))
         measured = np.random.default_rng(hyper.seed).permutation(judge)[:MEASURED].tolist()
         read = {i: opinion.reading for i, opinion in said}

@@ -29,6 +29,13 @@ from training.recipe import LineModel
 OPSET = 20
 CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
 TIES = 0.01  # and so many of the steps may name another class, as near ties do
+OUTPUTS = ["indices", "probabilities", "own"]
+FREE = {
+    "image": {0: "B", 3: "W"},
+    "indices": {0: "B", 1: "T"},
+    "probabilities": {0: "B", 1: "T"},
+    "own": {0: "B"},
+}
 CALIBRATE, CONTROL = 48, 160  # lines
 FEWEST_CONTROL = 8
 LEAST_INT8 = 0.75
@@ -62,13 +69,16 @@ def to_bundle(model: LineModel, folder: Path, lines: Sequence[Line], lineage: di
     manifest.save(folder)
     agree(module, LineReader(folder), images)
     manifest = _with_int8(folder, manifest, images, control)
-    return _with_language(folder, manifest, model.language) if model.language else manifest
+    return with_language(folder, manifest, model.language) if model.language else manifest
 
 
-def _with_language(folder: Path, manifest: Manifest, language: Language) -> Manifest:
+def with_language(folder: Path, manifest: Manifest, language: Language) -> Manifest:
     """The bundle with its language: last, since lines that it was counted in hide what INT8 loses."""
-    lineage = manifest.lineage | {"language_characters": language.characters}
-    manifest = replace(manifest, language=language.save(folder), lineage=lineage)
+    if language.pieces:
+        lineage = manifest.lineage | {"language_characters": language.characters}
+        manifest = replace(manifest, language=language.save(folder), lineage=lineage)
+    if language.words:
+        manifest = replace(manifest, words=language.words.save(folder))
     manifest.save(folder)
     return manifest
 
@@ -79,6 +89,8 @@ def write_graph(module: nn.Module, path: Path, image: Image) -> None:
     TorchScript's exporter, not the newer one: it takes 0.3 s instead of tens, needs no other
     package and keeps names. It warns of being old and of what tracing cannot see; `agree` checks.
     """
+    with torch.no_grad():
+        given = len(module(torch.from_numpy(image)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -86,8 +98,8 @@ def write_graph(module: nn.Module, path: Path, image: Image) -> None:
             (torch.from_numpy(np.concatenate([image, image])),),
             str(path),
             input_names=["image"],
-            output_names=["indices", "probabilities"],
-            dynamic_axes={n: {0: "B", a: s} for n, a, s in _FREE},
+            output_names=OUTPUTS[:given],
+            dynamic_axes=FREE,
             training=torch.onnx.TrainingMode.PRESERVE,
             opset_version=OPSET,
             external_data=False,
@@ -107,9 +119,6 @@ def name_all(path: Path) -> None:
     onnx.save(model, path)
 
 
-_FREE = (("image", 3, "W"), ("indices", 1, "T"), ("probabilities", 1, "T"))
-
-
 def agree(module: nn.Module, reader: LineReader, images: Sequence[Image]) -> None:
     """Raise where torch and ONNX Runtime differ on these lines, alone or in batches of three."""
     widths = sorted(images, key=lambda image: image.shape[-1])
@@ -122,7 +131,7 @@ def agree(module: nn.Module, reader: LineReader, images: Sequence[Image]) -> Non
 def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
     with torch.inference_mode():
         wanted = [t.numpy() for t in module(torch.from_numpy(np.ascontiguousarray(images)))]
-    indices, probabilities = reader.infer(images)
+    indices, probabilities, _ = reader.infer(images)
     where = f"on images of shape {list(images.shape)}"
     if indices.shape != wanted[0].shape:
         raise RedpencilError(f"torch answers {wanted[0].shape}, its ONNX graph {indices.shape} {where}")

@@ -133,7 +133,7 @@ class LineModel(Learner):
 
     `features` is the frozen part and runs once per line; `forward` is what learns. The last axis
     of the features is the line's width. Parameters that are frozen have requires_grad False.
-    `language` is of the texts that it has learned; it decides where a picture leaves a choice.
+    `language` is of the texts that it has learned, and of words; it decides where a picture leaves a choice.
     """
 
     language: Language | None = None
@@ -151,13 +151,15 @@ class LineModel(Learner):
         change what is read in the rest.
         """
 
-    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """The likeliest classes int64 [B,T,K], best first, their probabilities [B,T,K], and the lengths [B].
+    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The likeliest classes int64 [B,T,K], best first, their probabilities [B,T,K], which lines are of
+        the language's texts, bool [B], and the lengths [B].
 
-        Without a language K is 1. Where it has no say in a line all but the best have probability 0.
+        Without a language K is 1.
         """
         logits, lengths = self(features, widths)
-        return *likeliest(logits, FOLLOWED if self.language else 1), lengths
+        classes, sure = likeliest(logits, FOLLOWED if self.language else 1)
+        return classes, sure, torch.ones_like(lengths, dtype=torch.bool), lengths
 
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
@@ -210,7 +212,7 @@ class LineModel(Learner):
         return export.to_bundle(self, folder, lines, lineage)
 
     def export_module(self) -> nn.Module:
-        """image [B,C,H,W] -> indices int64, probabilities float32: a bundle's graph, see `LineReader`."""
+        """image [B,C,H,W] -> indices, probabilities, and maybe own: a bundle's graph, see `LineReader`."""
         return Exported(self).eval()
 
 
@@ -222,7 +224,7 @@ class Exported(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        classes, sure, _ = self.model.heard(self.model.features(image))
+        classes, sure, *_ = self.model.heard(self.model.features(image))
         return steps(classes, sure)
 
 

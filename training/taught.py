@@ -69,16 +69,11 @@ class Joined(nn.Module):
         self.names: Tensor
         self.register_buffer("names", torch.cat([torch.arange(count), taught.classes]))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         read, like = self.model.read(self.taught, self.model.features(image))
         logits = read @ self.weight + self.bias[like[:, 0].long()]
         best, sure = likeliest(logits, FOLLOWED if self.model.language else 1)
-        return steps(self.names[best], for_own(sure, like))
-
-
-def for_own(sure: Tensor, like: Tensor) -> Tensor:
-    """Probabilities [B,T,K] where lines that are not `like` corrected ones, bool [B,1,1], have no choice."""
-    return torch.cat([sure[..., :1], sure[..., 1:] * like], -1)
+        return *steps(self.names[best], sure), like[:, 0, 0]
 
 
 def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:

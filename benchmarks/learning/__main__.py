@@ -3,9 +3,10 @@
     python -m benchmarks.learning --sets fraktur_archiscribe --corrections 16,50 --seeds 3 --out out/learning
 
 For every set and seed documents arrive in random order; the first N lines are corrected and learned
-from the untouched base by every arm; then the unseen documents of this set and of all others are
-read, in FP32. Every result is a row of OUT/results.jsonl with the command that made it; what has
-its row is not run again, so a run that was interrupted goes on. The tables come last, with OUT/curves.png.
+from the reader of the first day by every arm; then the unseen documents of this set and of all others
+are read, in FP32. The base is that reader without the words that it is given on the first day. Every
+result is a row of OUT/results.jsonl with the command that made it; what has its row is not run again,
+so a run that was interrupted goes on. The tables come last, with OUT/curves.png.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from benchmarks.learning.arms import ARMS, begin, train
 from benchmarks.learning.sets import GOLDEN, Unseen, arriving, unseen
 from training import recipe
 
+Read = dict[str, list[str]]
+"""Of every set how its unseen lines were read."""
 OTHERS = ("oldbooks_english", "sroie_receipts", "funsd_forms")
 
 
@@ -59,7 +62,7 @@ def wanted(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def measure(
-    args: argparse.Namespace, key: dict[str, Any], sets: list[Unseen], base: dict[str, list[str]]
+    args: argparse.Namespace, key: dict[str, Any], sets: list[Unseen], base: Read, first: Read
 ) -> Any:
     """One row: train one arm, and read everything with what came out."""
     chosen, arm = recipe.find(args.recipe), ARMS[key["arm"]]
@@ -72,9 +75,10 @@ def measure(
     row = key | {"cpu_s": round(time.process_time() - began, 1), "kept": kept, "threads": args.threads}
     row |= {"learned": len(corrected), "cer": {}, "broken": {}}
     for one in sets:
-        before, after = base[one.name], one.read(model)
+        before, after = first[one.name], one.read(model)
         row["cer"][one.name] = [one.cer(before), one.cer(after)]
         if one.name == key["set"]:
+            row["base"] = one.cer(base[one.name])
             row["graphemes"] = [one.grapheme_cer(before), one.grapheme_cer(after)]
         lost = [a and not b for a, b in zip(one.right(before), one.right(after), strict=True)]
         row["broken"][one.name] = sum(lost) / len(lost)
@@ -87,16 +91,19 @@ def main() -> None:
     results, peers = Results(args.out / "results.jsonl"), Results(args.out / "peers.jsonl")
     start = recipe.find(args.recipe).build(None, []).eval()
     sets = unseen(args.data, sorted({*args.sets, *args.others}), args.lines, start)
+    first = {one.name: one.read(start) for one in sets}
+    start.language = None
     base = {one.name: one.read(start) for one in sets}
     for one in sets:
         key = {"set": one.name, "lines": len(one.lines)}
         if one.name != GOLDEN and not peers.has(key):
             why = tesseract.missing(one.name)
             read = why or one.cer(tesseract.read(one.name, one.lines, args.threads))
-            peers.add(key | {"base": one.cer(base[one.name]), "tesseract": read})
+            rates = {"base": one.cer(base[one.name]), "first day": one.cer(first[one.name])}
+            peers.add(key | rates | {"tesseract": read})
     for key in wanted(args):
         if not results.has(key):
-            results.add(measure(args, key, sets, base))
+            results.add(measure(args, key, sets, base, first))
             sys.stderr.write(f"{json.dumps(key)}: {report.cut(results.rows[-1]):.1%} less CER\n")
     asked = list(wanted(args))
     rows = [row for row in results.rows if any(key.items() <= row.items() for key in asked)]

@@ -17,9 +17,8 @@ LEAST = 0.001  # what a CER near zero rises by is told relative to this
 
 
 def cut(row: Row) -> float:
-    """The relative cut of the CER on unseen documents of the set that was corrected."""
-    before, after = row["cer"][row["set"]]
-    return float(1 - after / before)
+    """The relative cut of the untouched base's CER on unseen documents of the set that was corrected."""
+    return float(1 - row["cer"][row["set"]][1] / row["base"])
 
 
 def forgotten(row: Row) -> float:
@@ -49,7 +48,10 @@ def table(rows: Sequence[Row]) -> str:
     ]
     told.append("|" + "---|" * 10)
     for key, group in _grouped(rows):
-        rates = (_means([r["cer"][r["set"]] for r in group]), _means([r["graphemes"] for r in group]))
+        rates = (
+            _means([(r["base"], *r["cer"][r["set"]]) for r in group]),
+            _means([r["graphemes"] for r in group]),
+        )
         measured = [spread([measure(r) for r in group]) for measure in (cut, forgotten, broken)]
         seconds = mean(r["cpu_s"] for r in group)
         cells = [*map(str, key), str(len(group)), *rates, *measured, f"{seconds:.0f}"]
@@ -59,10 +61,11 @@ def table(rows: Sequence[Row]) -> str:
 
 def peers(rows: Iterable[Row]) -> str:
     """Readers that did not learn, on the same unseen lines."""
-    told = ["| set | lines | base CER | Tesseract CER |", "|---|---|---|---|"]
+    told = ["| set | lines | base CER | first day | Tesseract CER |", "|---|---|---|---|---|"]
     for row in rows:
         tesseract = row["tesseract"] if isinstance(row["tesseract"], str) else f"{row['tesseract']:.2%}"
-        told.append(f"| {row['set']} | {row['lines']} | {row['base']:.2%} | {tesseract} |")
+        rates = f"{row['base']:.2%} | {row['first day']:.2%}"
+        told.append(f"| {row['set']} | {row['lines']} | {rates} | {tesseract} |")
     return "\n".join(told)
 
 
@@ -84,7 +87,7 @@ def picture(rows: Sequence[Row], path: Path) -> None:
 
 
 def _means(pairs: Sequence[Sequence[float]]) -> str:
-    """Before and after, each the mean over the seeds."""
+    """What came one after the other, each the mean over the seeds."""
     return " > ".join(f"{mean(side):.2%}" for side in zip(*pairs, strict=True))
 
 

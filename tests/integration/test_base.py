@@ -12,6 +12,7 @@ import pytest
 from redpencil import linepack
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, bundle_id, fetch
+from redpencil.language import EDGE, Language
 from redpencil.linepack import PackedLine
 from redpencil.metrics import cer
 from redpencil.reader import LineReader
@@ -20,6 +21,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Precision
 from training import base
+from training.recipe import FOLLOWED
 from training.recipes import ppocr
 
 
@@ -65,9 +67,18 @@ def test_its_graph_answers_as_the_packages_own_does(folder: Path, golden: list[P
     for line in golden[:10]:
         image = reader.tensor(line.image)[None]
         (shares,) = peer.run(None, {peer.get_inputs()[0].name: image})
-        indices, probabilities = reader.infer(image)
-        assert (indices == shares.argmax(-1)).all()
-        assert np.allclose(probabilities, shares.max(-1), atol=1e-4)
+        indices, probabilities, _ = reader.infer(image)
+        assert (indices[..., 0] == shares.argmax(-1)).all()
+        assert np.allclose(probabilities, np.sort(shares)[..., ::-1][..., :FOLLOWED], atol=1e-4)
+
+
+def test_in_doubt_it_reads_what_may_be_a_word(folder: Path) -> None:
+    language = Language.of_bundle(folder, Manifest.load(folder))
+    assert language
+    assert language.words
+    for word, other in (("Wasser", "Wasscr"), ("cuisine", "cuisine".replace("n", "u")), ("woda", "wcda")):
+        assert language.gain(EDGE, word + EDGE) > language.gain(EDGE, other + EDGE)
+    assert language.gain("\nTotal 12", ".50") == 0, "of figures it says nothing"
 
 
 def test_training_goes_on_from_it(folder: Path) -> None:

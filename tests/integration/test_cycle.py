@@ -24,7 +24,6 @@ from redpencil.store import Store
 from redpencil.types import Outcome, Run, RunState, Split
 from training import cycle
 from training.job import Ended, Job
-from training.spoken import of_bundle
 
 PAPERS = ("before_after.html", "history.json", "learning_curve.png", "report.json")
 CYCLE = """
@@ -65,7 +64,7 @@ def test_a_run_becomes_a_judged_version_with_all_its_papers(settings: Settings, 
         assert (version.parent, version.run, version.snapshot) == ("1", run.id, run.snapshot)
         learned = store.snapshots.get(version.snapshot).side(Split.TRAIN)
     folder = fetch(version.bundle, Blobs.open(settings.blobs), tmp_path)
-    lineage, spoken = Manifest.load(folder).lineage, of_bundle(folder, Manifest.load(folder))
+    lineage, spoken = Manifest.load(folder).lineage, Language.of_bundle(folder, Manifest.load(folder))
     assert spoken
     assert spoken.pieces == Language.of(member.text for member in learned).pieces, "and of nothing held out"
     assert (lineage["run"], lineage["parent"], lineage["snapshot"]) == (run.id, "1", run.snapshot)

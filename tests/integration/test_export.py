@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from redpencil import linepack
 from redpencil.bundle import Manifest
-from redpencil.decode import ctc_greedy
 from redpencil.errors import BadInput, Damaged, RedpencilError
 from redpencil.language import Language
 from redpencil.linepack import PackedLine
@@ -21,6 +20,7 @@ from redpencil.metrics import cer
 from redpencil.pixels import Preprocessing
 from redpencil.reader import LineReader
 from redpencil.types import Precision
+from redpencil.words import Words
 from training import export
 from training.quantize import Twin
 from training.recipe import FOLLOWED, LineModel
@@ -78,7 +78,12 @@ def recurrent(kind: type[Recurrent] = Recurrent) -> Recurrent:
 
 
 def test_a_bundle_holds_its_graphs_and_nothing_beside_them(tuned: Tuned) -> None:
-    assert sorted(p.name for p in tuned[1].iterdir()) == ["bundle.json", "fp32.onnx", "int8.onnx"]
+    assert sorted(p.name for p in tuned[1].iterdir()) == [
+        "bundle.json",
+        "fp32.onnx",
+        "int8.onnx",
+        "words.json",
+    ]
 
 
 def test_a_bundle_says_where_it_came_from_and_is_served_in_int8(tuned: Tuned) -> None:
@@ -94,9 +99,8 @@ def test_the_fp32_graph_reads_as_torch_does(tuned: Tuned, lines: list[PackedLine
     reader, module = LineReader(folder, Precision.FP32), model.export_module()
     for line in lines[:3]:
         with torch.inference_mode():
-            indices, probabilities = module(torch.from_numpy(reader.tensor(line.image)[None]))
-        by_torch = ctc_greedy(indices[0].numpy(), probabilities[0].numpy(), model.alphabet)
-        assert reader.read(line.image).text == by_torch.text
+            by_torch = module(torch.from_numpy(reader.tensor(line.image)[None]))
+        assert reader.read(line.image).text == reader.text(*(row[0].numpy() for row in by_torch)).text
 
 
 def test_int8_loses_little_and_is_much_smaller(tuned: Tuned, lines: list[PackedLine]) -> None:
@@ -127,26 +131,29 @@ def test_an_lstm_reads_any_width_in_any_batch(tmp_path: Path, lines: list[Packed
         images = np.random.default_rng(0).uniform(-1, 1, (batch, 1, 16, width)).astype(np.float32)
         with torch.inference_mode():
             wanted = module(torch.from_numpy(images))
-        indices, probabilities = reader.infer(images)
+        indices, probabilities, _ = reader.infer(images)
         assert (indices == wanted[0].numpy()).mean() > 0.99
         assert np.allclose(probabilities, wanted[1].numpy(), atol=1e-3)
 
 
 def test_the_language_of_a_model_travels_in_its_bundle(tmp_path: Path, lines: list[PackedLine]) -> None:
     model = recurrent()
-    model.language = Language.of(["abc", "abd"])
+    model.language = Language.of(["abc", "abd"], Words({"cab": 2}))
     export.to_bundle(model, tmp_path, lines[:40], {})
     manifest = Manifest.load(tmp_path)
     assert manifest.lineage["language_characters"] == 8
-    assert manifest.language
-    assert Language.load(tmp_path, manifest.language).pieces == model.language.pieces
+    again = Language.of_bundle(tmp_path, manifest)
+    assert again
+    assert again.words
+    assert (again.pieces, again.words.counts) == (model.language.pieces, {"cab": 2})
     for precision in manifest.graphs:
         reader = LineReader(tmp_path, precision)
         assert reader.infer(reader.tensor(lines[0].image)[None])[0].shape[-1] == FOLLOWED
         assert reader.read(lines[0].image)
-    (tmp_path / "language.json").unlink()
-    with pytest.raises(Damaged, match=r"language\.json is missing"):
-        LineReader(tmp_path)
+    for file in ("words.json", "language.json"):
+        (tmp_path / file).unlink()
+        with pytest.raises(Damaged, match=rf"{file} is missing"):
+            LineReader(tmp_path)
 
 
 def test_an_lstm_counts_as_the_work_that_it_is(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def test_ppocr_learns_a_black_letter_and_forgets_nothing() -> None:
     before, golden_before = error(own, model), golden.read(model)
     learn(model, corrected, hyper)
     model.know(corrected, rehearsal(hyper))
-    assert before > 0.15, "the demo's type is one that the base reads badly"
+    assert before > 0.1, "the demo's type is one that the base reads badly"
     assert error(own, model) < before / 2
     assert golden.read(model) == golden_before
 

@@ -37,6 +37,10 @@ def test_a_registered_bundle_opens_with_mlflow_itself(registry: Registry, bundle
     assert [i.name for i in opened.graph.input] == ["image"]
     info = mlflow.models.get_model_info(f"models:/{model}/{version}")
     assert info.signature.inputs.inputs[0].shape == (-1, 3, 108, -1)
+    assert [(o.name, o.shape) for o in info.signature.outputs.inputs] == [
+        ("indices", (-1, -1)),
+        ("probabilities", (-1, -1)),
+    ]
     reader, line = LineReader(bundle), tiny_bundle.paint("cab")
     read = mlflow.pyfunc.load_model(f"models:/{model}/{version}").predict(reader.tensor(line)[None])
     assert reader.text(read["indices"][0], read["probabilities"][0]).text == "cab"

@@ -9,24 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redpencil import language
-from redpencil.bundle import Graph
+from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged
-from redpencil.language import HALF, UNHEARD, WEIGHT, Language, fold
+from redpencil.language import HALF, WEIGHT, Language
+from redpencil.pixels import Preprocessing
+from redpencil.types import Precision
+from redpencil.words import Words
 
 TEXTS = ["the cat sat", "the mat", "that"]
-
-
-def test_a_character_is_as_likely_as_witten_and_bell_say() -> None:
-    """Counts by hand: "ab" and "ac" with their edges are a, b, edge, a, c, edge."""
-    known = Language.of(["ab", "ac"])
-    alone = (2 + 4 * UNHEARD) / (6 + 4)  # "a" among all six; four different ones
-    assert known.probability("", "a") == pytest.approx(alone)
-    assert known.probability("\n", "a") == pytest.approx((2 + 1 * alone) / (2 + 1))
-    b = (1 + 4 * UNHEARD) / (6 + 4)
-    behind_a = (1 + 2 * b) / (2 + 2)
-    assert known.probability("a", "b") == pytest.approx(behind_a)
-    assert known.probability("\na", "b") == pytest.approx((1 + 2 * behind_a) / (2 + 2))
-    assert known.probability("xa", "b") == known.probability("a", "b"), "never seen: as if it were shorter"
 
 
 def test_what_fits_gains_and_what_does_not_loses() -> None:
@@ -49,7 +39,6 @@ def test_texts_of_its_own_kind_neither_gain_nor_lose_by_their_length() -> None:
 def test_case_is_left_to_the_picture() -> None:
     known = Language.of(["TOTAL", "Total"])
     assert known.gain("\nTOT", "A") == known.gain("\ntot", "a") == known.gain("\ntOt", "A")
-    assert fold("İI") == "İi", "as long as before"
 
 
 def test_its_opinion_counts_little_while_it_has_seen_little() -> None:
@@ -65,17 +54,6 @@ def test_told_more_it_is_as_if_told_all_at_once(first: list[str], second: list[s
     assert bit_by_bit.pieces == at_once.pieces
     assert at_once.characters == sum(len(t) + 1 for t in [*first, *second])
     assert bit_by_bit.gain("\nab", "k") == pytest.approx(at_once.gain("\nab", "k"))
-
-
-@given(st.text("ab", max_size=4), st.lists(st.text("ab", min_size=1, max_size=9), min_size=1))
-def test_all_that_may_follow_is_certain_together(before: str, texts: list[str]) -> None:
-    known = Language.of(texts)
-    seen = set("".join(texts)) | {"\n"}
-    total = sum(known.probability(before, c) for c in seen)
-    assert total <= 1 + 3 * UNHEARD
-    more = sum(Language.of(texts * 9).probability(before, c) for c in seen)
-    assert more == pytest.approx(1, abs=0.2)
-    assert more > total
 
 
 def test_a_text_costs_what_the_others_make_of_it() -> None:
@@ -108,11 +86,17 @@ def test_what_it_remembers_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(known._known) <= 3
 
 
+def manifest(**files: Graph) -> Manifest:
+    return Manifest(Preprocessing(48, "gray", (0.5,), (0.5,)), ("a",), {}, Precision.FP32, **files)
+
+
 def test_it_comes_back_from_its_folder_and_always_as_the_same_bytes(tmp_path: Path) -> None:
     first = Language.of(["ಕನ್ನಡ 12", 'a "b"']).save(tmp_path)
-    again = Language.load(tmp_path, first)
+    again = Language.of_bundle(tmp_path, manifest(language=first))
+    assert again
     assert again.pieces == Counter(Language.of(['a "b"', "ಕನ್ನಡ 12"]).pieces)
     assert again.save(tmp_path) == first
+    assert Language.of_bundle(tmp_path, manifest()) is None
 
 
 @pytest.mark.parametrize(
@@ -121,11 +105,28 @@ def test_it_comes_back_from_its_folder_and_always_as_the_same_bytes(tmp_path: Pa
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / language.FILE).write_text(content)
     with pytest.raises(Damaged, match=language.FILE):
-        Language.load(tmp_path, Graph.of(tmp_path / language.FILE))
+        Language.of_bundle(tmp_path, manifest(language=Graph.of(tmp_path / language.FILE)))
 
 
 def test_a_file_that_was_changed_is_refused(tmp_path: Path) -> None:
     file = Language.of(TEXTS).save(tmp_path)
     (tmp_path / language.FILE).write_text('{"pieces": {"ab": 1}}')
     with pytest.raises(Damaged, match="hash"):
-        Language.load(tmp_path, file)
+        Language.of_bundle(tmp_path, manifest(language=file))
+
+
+def test_words_have_a_say_in_every_line_and_texts_in_lines_like_them(tmp_path: Path) -> None:
+    words = Words({"matter": 5, "water": 2})
+    known = Language.of(["no. 17", "no. 18"], words)
+    files = {"language": known.save(tmp_path), "words": words.save(tmp_path)}
+    again = Language.of_bundle(tmp_path, manifest(**files))
+    assert again
+    assert again.of_line(own=True) is again
+    other = again.of_line(own=False)
+    assert other
+    assert other.gain("\nmatt", "e") == again.words.gain("\nmatt", "e") > 0 == other.gain("\nno. 1", "7")
+    texts = Language.of(["no. 17", "no. 18"])
+    assert again.gain("\nno. 1", "7") == texts.gain("\nno. 1", "7") > 0
+    assert again.gain("\nn", "o") == pytest.approx(texts.gain("\nn", "o") + words.gain("\nn", "o"))
+    assert texts.of_line(own=False) is None
+    assert again.told(["more"]).words is again.words

@@ -26,7 +26,6 @@ from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.data import EASTERN
 from training.recipe import Hyper, LineModel, Recipe
-from training.spoken import of_bundle
 from training.weights import Floats, fill, load_by_name, load_lstm
 
 STAGES = (  # channels, stride, and the pooling (height, width) behind each convolution; 32 px become 1
@@ -116,7 +115,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Chosen | None = None
     def read(model: CRNN) -> None:
         load_by_name(model, graph, but="lstm.")
         load_lstm(model.lstm, graph)
-        model.language = of_bundle(parent, manifest)
+        model.language = Language.of_bundle(parent, manifest)
 
     return _grown(manifest.alphabet, texts, read)
 

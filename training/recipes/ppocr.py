@@ -23,14 +23,16 @@ from torch.nn import functional as F
 from redpencil import vocab
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged
+from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
+from training import common_words
 from training.familiar import Familiar
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel, Recipe
-from training.spoken import of_bundle, told
+from training.spoken import told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
-from training.taught import NEVER, Joined, Taught, apart, for_own, more
+from training.taught import NEVER, Joined, Taught, apart, more
 from training.weights import constants, fill, layers_in_order
 
 if TYPE_CHECKING:
@@ -77,7 +79,8 @@ class PPOCR(LineModel):
         before: Container[str] = (),
     ) -> None:
         """What was taught reads lines like these; every line, if nothing was rehearsed."""
-        self.language = told(self.language, [*corrected, *rendered], before)
+        texts = told(self.language, [*corrected, *rendered], before)
+        self.language = Language(texts.pieces, common_words.spelled(self.alphabet))
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
@@ -108,9 +111,9 @@ class PPOCR(LineModel):
         own = torch.where(like, self.taught.head(read), logits[..., classes])
         return logits.scatter(-1, classes.expand(own.shape), own), widths
 
-    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        classes, sure, lengths = super().heard(features, widths)
-        return classes, for_own(sure, self.like(features, valid(features, widths))), lengths
+    def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        classes, sure, _, lengths = super().heard(features, widths)
+        return classes, sure, self.like(features, valid(features, widths))[:, 0, 0], lengths
 
     def read(self, taught: Taught, features: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What a neck says, [B,T,WIDTH], and of which lines the taught one, bool [B,1,1]."""
@@ -184,7 +187,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     if "familiar.bars" in stored:
         names = ("middle", "whiten", "examples", "bars")
         model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
-    model.language = of_bundle(parent, manifest)
+    model.language = Language.of_bundle(parent, manifest)
     fill(model, stored, path.name)
     return grown(model, texts)
 
@@ -222,6 +225,7 @@ def from_paddle(path: Path) -> PPOCR:
     named = zip(state.items(), layers, strict=True)
     model.load_state_dict({n: torch.from_numpy(a.copy()).reshape(p.shape) for (n, p), a in named})
     _agree(model, path)
+    model.language = Language({}, common_words.spelled(model.alphabet))
     return model
 
 
