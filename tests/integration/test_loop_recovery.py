@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import tiny_house
-from lost_worker import kill
+from lost_worker import kill, numbers
 
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -72,12 +72,6 @@ def job(settings: Settings) -> Job:
         made = freeze(store, store.runs.get(run), settings)
         store.runs.update(run, state="failed")  # one at a time may be running
         return made
-
-
-def numbers(ended: Ended) -> list[dict[str, Any]]:
-    """What must be equal: everything but the clock."""
-    assert ended.how == "done"
-    return [{k: v for k, v in r.items() if k not in ("at", "lines_per_s")} for r in ended.history]
 
 
 def when(ready: Callable[[], bool], then: Callable[[], None], timeout_s: float = 180) -> threading.Thread:
