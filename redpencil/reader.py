@@ -102,9 +102,8 @@ class LineReader:
 
     def warm(self) -> None:
         """Run lines of several widths, so that the first real one is as quick as the rest."""
-        for language in {self._language and self._language.of_line(own) for own in (True, False)}:
-            if language:
-                language.gain("", "a")  # counts pieces of every length, once
+        if self._language:
+            self._language.warm()
         height = self.manifest.preprocessing.height
         for width in (2, 8, 20):
             self.read(np.full((height, width * height, 3), 255, np.uint8))
