@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import log
+from math import exp, log
 from typing import Any
 
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ LEAST = 0.01
 """Probability below which a class of a step is not followed."""
 WIDTH, NEAR = 16, 3.0
 """Beginnings of a text that are followed, and how many nats they may be behind the best one."""
+LIFT = 1.5
+"""Nats that the language may lift a beginning by with its next character; what lies deeper is not looked at."""
 
 
 class _Prefix:
@@ -86,9 +88,12 @@ class _Search:
             return
         blank: dict[_Prefix, float] = defaultdict(float)
         own: dict[_Prefix, float] = defaultdict(float)
+        least = self.ways[0].score + log(max(p for _, p in classes)) - NEAR - LIFT
         for way in self.ways:
+            enough = exp(min(0.0, least - way.score))
             for klass, p in classes:
-                self._one(way, klass, p, blank, own)
+                if p >= enough:
+                    self._one(way, klass, p, blank, own)
         self.ways = _best(_Way(prefix, blank[prefix], own[prefix]) for prefix in {**blank, **own})
 
     def _one(
