@@ -24,7 +24,7 @@ LEAST = 0.01
 WIDTH, NEAR = 16, 3.0
 """Beginnings of a text that are followed, and how many nats they may be behind the best one."""
 LIFT = 1.5
-"""Nats that the language may lift a beginning by with its next character; what lies deeper is not looked at."""
+"""Nats that the next character may lift a beginning by; what lies deeper is not looked at."""
 
 
 class _Prefix:
