@@ -173,6 +173,15 @@ def test_a_language_counts_each_correction_once(taught: ppocr.PPOCR) -> None:
         assert model.language.pieces == Language.of(x.text for x in [*lines, *rendered]).pieces
 
 
+def test_the_words_of_a_script_come_with_its_letters(base: ppocr.PPOCR) -> None:
+    line = Line(BLACK_LETTER[0].image, "где он", "corr_1")
+    model = ppocr.build(None, [line.text]).eval()
+    model.know([line], [Line(x.image, x.text) for x in linepack.load("rehearsal")[::60]])
+    known = [set(m.language.words.counts) for m in (base, model) if m.language and m.language.words]
+    assert "он" not in known[0] < known[1]
+    assert "он" in known[1]
+
+
 def test_a_run_goes_on_from_what_its_parent_was_taught(taught: ppocr.PPOCR, tmp_path: Path) -> None:
     again = ppocr.build(bundle(taught, tmp_path / "a", "ppocr"), ["new: ꝛ"])
     assert taught.taught
