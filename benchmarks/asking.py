@@ -1,6 +1,6 @@
 """What choosing lines is worth: `python -m benchmarks.asking --sets A,B --corrections 50,110,200 --out DIR`.
 
-A pool of lines of documents that may be learned from is read by the untouched base. N of them are
+A pool of lines of documents that may be learned from is read by the reader of the first day. N of them are
 corrected, chosen in several ways: as the documents arrive, at random, the least confident, and as the
 review queue asks (`redpencil.asking`, ten at a time, from 400 that are half unsure and half drawn).
 Each choice is learned by the recipe as it ships, and unseen documents of the set are read. What has

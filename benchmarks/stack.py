@@ -46,7 +46,7 @@ class Stack:
 
     def named(self, part: str) -> list[psutil.Process]:
         """Its processes whose command line contains the words."""
-        return [p for p in self.members() if part in _command(p)]
+        return [p for p in self.members() if part in command(p)]
 
     def power_cut(self) -> None:
         """SIGKILL to all of it in one go."""
@@ -109,7 +109,8 @@ def _mark(process: psutil.Process) -> str | None:
         return None
 
 
-def _command(process: psutil.Process) -> str:
+def command(process: psutil.Process) -> str:
+    """Its command line; empty when it has ended since it was listed, or is not ours to ask."""
     try:
         return " ".join(process.cmdline())
     except psutil.Error:

@@ -18,6 +18,9 @@ from redpencil.pixels import Pixels, to_tensor
 from redpencil.session import load_session
 from redpencil.types import LineText, Precision
 
+OUTPUTS = ("indices", "probabilities", "own")
+"""Of a line reader's graph (see `LineReader`)."""
+
 
 class Reader(Protocol):
     """What reads an image with a bundle, whatever its decoder; safe to call from many threads."""
@@ -120,4 +123,4 @@ def _outputs(session: Any, path: Path) -> list[str]:
     inputs, given = ([end.name for end in ends] for ends in (session.get_inputs(), session.get_outputs()))
     if inputs != ["image"] or not {"indices", "probabilities"} <= set(given):
         raise Damaged(f"{path} is not a line reader: it maps {inputs} to {sorted(given)}")
-    return [name for name in ("indices", "probabilities", "own") if name in given]
+    return [name for name in OUTPUTS if name in given]

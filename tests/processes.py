@@ -12,14 +12,6 @@ def alive(pid: int) -> bool:
         return False
 
 
-def command(process: psutil.Process) -> str:
-    """Its command line without spaces; empty when it has ended since it was listed."""
-    try:
-        return "".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
 def listening(process: psutil.Process) -> list[str]:
     """The addresses it listens on; none when it has ended since it was listed."""
     try:

@@ -21,7 +21,7 @@ from redpencil.gate import ABSOLUTE_MARGIN, RELATIVE_MARGIN
 from redpencil.language import Language
 from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
-from redpencil.reader import LineReader, read_parallel
+from redpencil.reader import OUTPUTS, LineReader, read_parallel
 from redpencil.types import Precision
 from training.quantize import USUAL, Image, Twin, careful
 from training.recipe import LineModel
@@ -29,7 +29,6 @@ from training.recipe import LineModel
 OPSET = 20
 CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
 TIES = 0.01  # and so many of the steps may name another class, as near ties do
-OUTPUTS = ["indices", "probabilities", "own"]
 FREE = {
     "image": {0: "B", 3: "W"},
     "indices": {0: "B", 1: "T"},
@@ -98,7 +97,7 @@ def write_graph(module: nn.Module, path: Path, image: Image) -> None:
             (torch.from_numpy(np.concatenate([image, image])),),
             str(path),
             input_names=["image"],
-            output_names=OUTPUTS[:given],
+            output_names=list(OUTPUTS[:given]),
             dynamic_axes=FREE,
             training=torch.onnx.TrainingMode.PRESERVE,
             opset_version=OPSET,
@@ -168,13 +167,10 @@ def _with_int8(
             best = narrow if loss(narrow, narrow.layers) < lost else widest
             layers, lost = careful(best.parts, partial(loss, best), allowed, best.work, LEAST_INT8)
             found = _save(folder, manifest, best, layers)
-    return found if lost <= allowed else _preferring(Precision.FP32, folder, found)
-
-
-def _preferring(precision: Precision, folder: Path, manifest: Manifest) -> Manifest:
-    manifest = replace(manifest, precision=precision)
-    manifest.save(folder)
-    return manifest
+    if lost > allowed:
+        found = replace(found, precision=Precision.FP32)
+        found.save(folder)
+    return found
 
 
 def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:

@@ -36,7 +36,7 @@ ARMS = {
 
 
 def begin(chosen: Recipe, corrected: Sequence[Line], hyper: Hyper) -> LineModel:
-    """The untouched base, able to learn these lines and what is rehearsed beside them."""
+    """The reader of the first day, able to learn these lines and what is rehearsed beside them."""
     torch.manual_seed(hyper.seed)
     rehearsed = data.rehearsal(hyper) if hyper.replay else []
     met = (*corrected, *data.primer(hyper, corrected), *rehearsed)

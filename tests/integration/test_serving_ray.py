@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from processes import command, listening
+from processes import listening
 from serving_parts import CAPTION, Home, png
 
+from benchmarks.stack import command
 from redpencil import ports
 
 START_TIMEOUT_S = 240.0
