@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +22,7 @@ from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.reader import OUTPUTS, LineReader, read_parallel
 from redpencil.types import Precision
-from training.quantize import USUAL, Image, Twin, careful
+from training.quantize import Image, Twin, careful
 from training.recipe import LineModel
 
 OPSET = 20
@@ -147,26 +146,18 @@ def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
 def _with_int8(
     folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Line]
 ) -> Manifest:
-    """The bundle with the INT8 graph that loses little, or least of those that are quick enough.
-
-    Tried are ranges that hold all calibration lines, then such that hold the usual ones alone.
-    """
+    """The bundle with the INT8 graph that loses little, or least of those that are quick enough."""
     exact = _errors(folder, control)
     characters = sum(len(line.text) for line in control)
     allowed = max(RELATIVE_MARGIN * sum(exact), ABSOLUTE_MARGIN * characters)
+    with Twin(folder / "fp32.onnx", images) as twin:
 
-    def loss(twin: Twin, layers: Sequence[str]) -> float:
-        _save(folder, manifest, twin, layers)
-        return beyond_chance(np.subtract(_errors(folder, control), exact))
+        def loss(layers: Sequence[str]) -> float:
+            _save(folder, manifest, twin, layers)
+            return beyond_chance(np.subtract(_errors(folder, control), exact))
 
-    with Twin(folder / "fp32.onnx", images) as widest:
-        lost = loss(widest, widest.layers)
-        if lost <= allowed:
-            return _save(folder, manifest, widest, widest.layers)
-        with Twin(folder / "fp32.onnx", images, USUAL) as narrow:
-            best = narrow if loss(narrow, narrow.layers) < lost else widest
-            layers, lost = careful(best.parts, partial(loss, best), allowed, best.work, LEAST_INT8)
-            found = _save(folder, manifest, best, layers)
+        layers, lost = careful(twin.parts, loss, allowed, twin.work, LEAST_INT8)
+        found = _save(folder, manifest, twin, layers)
     if lost > allowed:
         found = replace(found, precision=Precision.FP32)
         found.save(folder)

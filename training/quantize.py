@@ -10,63 +10,49 @@ that serve.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-Image = NDArray[np.float32]  # [1, C, H, W], as the graph takes it
+from training.bias_correction import correct
+from training.even_channels import evened
+from training.probe import OPS, Image, Layer, Probe
 
-OPS = ("Conv", "MatMul", "Gemm")
 RECURRENT = "LSTM"
 PAIR = ("QuantizeLinear", "DequantizeLinear")
-USUAL = 0.9  # of the calibration lines have their extremes within narrow ranges; the rest is cut off there
 LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
 PARTS = 4
 
 
-@dataclass(frozen=True)
-class Layer:
-    """A layer with constant weights, and the multiplications it does on one line."""
-
-    name: str
-    work: int
-    pointwise: bool
-
-
 class Twin:
-    """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once.
+    """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once."""
 
-    `usual` is the share of the calibration lines that lie within the ranges. All of them is what lines of a
-    kind that was not there need; a reader of several scripts may need less (docs/log.md, 2026-11-29).
-    """
-
-    def __init__(self, source: Path, calibration: Sequence[Image], usual: float = 1.0) -> None:
+    def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"
         self._ranges = Path(self._scratch.name) / "ranges.json"
         quant_pre_process(source, self._prepared, skip_symbolic_shape=True)
-        self._exact = onnx.load(self._prepared)
         probe = Probe(onnx.load(self._prepared))
         found = probe.layers(calibration[0])
         self._work = {layer.name: layer.work for layer in found}
         self._products = worthwhile(found)
+        self._exact, met = evened(onnx.load(self._prepared), set(self._products), probe.met(calibration))
+        onnx.save(self._exact, self._prepared)
         self._recurrent = [n.name for n in self._exact.graph.node if n.op_type == RECURRENT]
         self.layers = [*self._products, *self._recurrent]
-        ranges = TensorsData(CalibrationMethod.MinMax, probe.ranges(calibration, usual))
-        save_tensors_data(ranges, self._ranges)
+        ranges = {n: (np.float32(m.low.min()), np.float32(m.high.max())) for n, m in met.items()}
+        save_tensors_data(TensorsData(CalibrationMethod.MinMax, ranges), self._ranges)
+        probe = Probe(onnx.load(self._prepared))
+        self._answers = partial(map, probe.run, calibration)
 
     @property
     def parts(self) -> list[list[str]]:
@@ -117,7 +103,7 @@ class Twin:
             weight_type=QuantType.QInt8,
             calibration_cache_path=self._ranges,
         )
-        return onnx.load(target)
+        return correct(onnx.load(target), self._exact, self._answers())
 
     def __enter__(self) -> Self:
         return self
@@ -165,65 +151,6 @@ def _taken_back(graph: onnx.GraphProto, rounded: Set[str]) -> dict[str, str]:
         if value not in rounded:
             names |= dict.fromkeys((quantise.get(node.input[0], value), node.input[0], node.output[0]), value)
     return names
-
-
-class Probe:
-    """Runs a graph and shows what goes into and comes out of each layer with constant weights.
-
-    ONNX Runtime's own calibration would do, but its threads spin beside those that serve.
-    """
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._weights = {t.name: tuple(t.dims) for t in model.graph.initializer}
-        self._nodes = [n for n in model.graph.node if n.op_type in OPS and n.input[1] in self._weights]
-        self._seen = sorted({name for n in self._nodes for name in (n.input[0], n.output[0])} - {"image"})
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._seen)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-
-    def run(self, image: Image) -> dict[str, NDArray[np.float32]]:
-        # Asked for nothing, ONNX Runtime would answer everything.
-        answers = self._session.run(self._seen, {"image": image}) if self._seen else []
-        return {"image": image} | dict(zip(self._seen, answers, strict=True))
-
-    def layers(self, image: Image) -> list[Layer]:
-        """Every such layer with its work on this line; depthwise ones left out."""
-        answers = self.run(image)
-        weighed = ((n, self._weights[n.input[1]]) for n in self._nodes)
-        return [
-            _layer(n, weight, answers[n.output[0]].size) for n, weight in weighed if not _depthwise(n, weight)
-        ]
-
-    def ranges(
-        self, images: Sequence[Image], usual: float = 1.0
-    ) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Between what least and what greatest value each tensor lies, on that share of the lines."""
-        lows: dict[str, list[np.float32]] = {}
-        highs: dict[str, list[np.float32]] = {}
-        for image in images:
-            for name, value in self.run(image).items():
-                lows.setdefault(name, []).append(value.min())
-                highs.setdefault(name, []).append(value.max())
-        return {
-            name: (
-                np.quantile(lows[name], 1 - usual, method="lower"),
-                np.quantile(highs[name], usual, method="higher"),
-            )
-            for name in lows
-        }
-
-
-def _depthwise(node: onnx.NodeProto, weight: tuple[int, ...]) -> bool:
-    return node.op_type == "Conv" and weight[1] == 1 and weight[0] > 1
-
-
-def _layer(node: onnx.NodeProto, weight: tuple[int, ...], answers: int) -> Layer:
-    if node.op_type == "Conv":
-        return Layer(node.name, answers * math.prod(weight[1:]), math.prod(weight[2:]) == 1)
-    return Layer(node.name, answers * math.prod(weight) // weight[-1], True)
 
 
 def worthwhile(layers: Sequence[Layer]) -> list[str]:

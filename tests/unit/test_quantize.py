@@ -11,7 +11,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from training import quantize
-from training.quantize import Layer, Probe, Twin, careful, quarters, worthwhile
+from training.probe import Layer, Probe
+from training.quantize import Twin, careful, quarters, worthwhile
 
 LAYERS = [f"layer{n}" for n in range(8)]
 
@@ -89,18 +90,6 @@ def test_work_is_counted_in_multiplications_and_depthwise_layers_are_left_out() 
     ]
 
 
-def test_an_unusual_line_widens_no_usual_range() -> None:
-    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 1, "W"])
-    answer = helper.make_tensor_value_info("d", TensorProto.FLOAT, None)
-    graph = helper.make_graph([helper.make_node("Relu", ["image"], ["d"])], "g", [image], [answer])
-    probe = Probe(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
-    lines = [np.array([[[[-size, size]]]], np.float32) for size in range(1, 21)]
-    lines[3] *= 100
-    assert probe.ranges(lines) == {"image": (-400.0, 400.0)}
-    assert probe.ranges(lines, 0.9) == {"image": (-20.0, 20.0)}
-    assert probe.ranges(lines[:8], 0.9) == {"image": (-400.0, 400.0)}, "of few lines none is unusual"
-
-
 def test_a_graph_without_weights_has_no_layers_but_its_image_has_a_range() -> None:
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 1, 2, "W"])
     answer = helper.make_tensor_value_info("d", TensorProto.FLOAT, None)
@@ -108,7 +97,8 @@ def test_a_graph_without_weights_has_no_layers_but_its_image_has_a_range() -> No
     probe = Probe(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9))
     line = np.array([[[[-1, 0, 5], [2, 3, 4]]]], np.float32)
     assert probe.layers(line) == []
-    assert probe.ranges([line, line / 2]) == {"image": (-1.0, 5.0)}
+    held = probe.met([line, line / 2])["image"]
+    assert (held.low.tolist(), held.high.tolist(), held.count) == ([-1.0], [5.0], 12)
 
 
 def chain(folder: Path) -> Path:
