@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class ImageToText(Learner):
     shape: dict[str, Any]
     """What a bundle must say so that `build` can make the same model again; goes into the lineage."""
 
-    best_by: ClassVar[Literal["cer", "cider_d"]] = "cider_d"
+    best_by: Literal["cer", "cider_d"] = "cider_d"
     """The measure by which the best checkpoint is chosen."""
     compared: str | None = None
     """The memory by which images are compared with corrected ones; None: the parent's reader is not kept."""

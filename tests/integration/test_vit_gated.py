@@ -23,7 +23,7 @@ from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training.data import Line
 from training.job import Lines
-from training.recipes.vit_gated import RECIPE, VitGated, VitGatedHyper, build
+from training.recipes.vit_gated import RECIPE, VitGated, VitGatedHyper, another, build
 from training.render import draw
 from training.schedule import Patience, rate
 from training.torch_decoder import MEMORY, TorchDecoder
@@ -221,11 +221,24 @@ def test_augmentation_of_a_page_cuts_nothing_off_and_mirrors_nothing() -> None:
     page[2:14, 2:14] = 20
     rng = np.random.default_rng(0)
     for _ in range(60):
-        seen = VitGated.augment(page, rng, 1.0)
+        seen = another(page, rng, 1.0)
         assert seen.shape == page.shape
         alike = [_alike(seen, turned) for turned in (page, page[:, ::-1], page[::-1], page[::-1, ::-1])]
         assert alike[0] > max(alike[1:]) + 0.1
         assert seen[:20, :20].min() < 110, "the mark in the corner is gone"
+
+
+@pytest.mark.parametrize(("shown", "ways"), [("text", 1), ("photo", 2), ("aerial", 8)])
+def test_what_an_image_shows_decides_how_it_may_be_turned_and_what_is_best(shown: str, ways: int) -> None:
+    model = build(None, TEXTS, TINY.updated({"shown": shown}))
+    image = np.zeros((96, 96, 3), np.uint8)
+    image[:40, :40], image[:40, 56:], image[56:, :40] = 250, 150, 80
+    every = [np.rot90(side, turns) for turns in range(4) for side in (image, image[:, ::-1])]
+    rng = np.random.default_rng(0)
+    seen = [model.augment(image, rng, 0.2) for _ in range(80)]
+    assert len({int(np.argmax([_alike(look, one) for one in every])) for look in seen}) == ways
+    assert model.best_by == ("cer" if shown == "text" else "cider_d")
+    assert model.shape["shown"] == shown
 
 
 def _alike(a: np.ndarray, b: np.ndarray) -> float:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +25,9 @@ from redpencil.errors import BadInput
 from redpencil.generate import generate
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.types import Precision, Task
-from training import augment, tokens
+from training import tokens
 from training.attention_map import drawn
+from training.augment import another_scan, augment, photo
 from training.image_to_text import ImageToText, Named, apart, visible
 from training.recipe import Hyper, Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
@@ -67,11 +69,12 @@ class VitGatedHyper(Hyper):
     scales: str = ""  # sizes to train at beside one another, as shares: "0.75,1,1.25"; empty: 1 alone
     vocabulary: int = 8000  # at most so many byte-level BPE tokens, learned from the texts
     words: str = ""  # underthesea or spacy: frequent words of several syllables become tokens
+    shown: Literal["text", "photo", "aerial"] = "text"  # photos may be mirrored, aerial ones turned
     beams: int = 1
 
 
 OWN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
-OWN += ("hidden", "heads", "inner", "layers", "cross_every", "longest")
+OWN += ("hidden", "heads", "inner", "layers", "cross_every", "longest", "shown")
 
 
 class GatedLayer(nn.Module):
@@ -104,8 +107,6 @@ class GatedLayer(nn.Module):
 class VitGated(ImageToText):
     """Everything learns (the encoder at its own rate), so images are their own features."""
 
-    best_by: ClassVar[Literal["cer", "cider_d"]] = "cer"
-
     def __init__(self, tokenizer: Tokenizer, hyper: VitGatedHyper, learned_before: bool) -> None:
         super().__init__()
         check(hyper)
@@ -118,6 +119,8 @@ class VitGated(ImageToText):
         self.past_shapes = shapes(hyper.layers, hyper.heads, hyper.hidden // hyper.heads)
         self.grid: Grid = (hyper.height // hyper.patch, hyper.width // hyper.patch)
         self.grids = grids(self.grid, hyper.scales)
+        self.best_by = "cer" if hyper.shown == "text" else "cider_d"
+        self.augment = another if hyper.shown == "text" else partial(photo, upright=hyper.shown == "photo")
         self.vision_share = hyper.vision_share if learned_before else 1.0
         self.vision = vision(hyper, self.grid).requires_grad_(self.vision_share > 0)
         self.narrow = nn.Linear(hyper.vision_width, hyper.hidden)
@@ -160,12 +163,6 @@ class VitGated(ImageToText):
         own = {id(p) for p in self.vision.parameters()}
         groups = [{"params": [p for p in self.parameters() if id(p) not in own], "lr": rate}]
         return [*groups, {"params": seeing, "lr": rate * self.vision_share}] if seeing else groups
-
-    @staticmethod
-    def augment(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
-        """Another look at a line, or at a page or block whose letters are small beside its height."""
-        look = augment.augment if image.shape[0] <= LINE_PX else augment.another_scan
-        return look(image, rng, strength)
 
     def pictures(self, images: Sequence[Pixels]) -> dict[str, bytes]:
         """A PNG per image: where the decoder looked for each token that it wrote."""
@@ -215,6 +212,12 @@ class VitGated(ImageToText):
             hook.remove()
         mean = torch.stack(seen).mean(0)[0, len(start) - 1 : -1, 1:]
         return mean.unflatten(1, self.grid).float().cpu()
+
+
+def another(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
+    """Another look at a line, or at a page or block whose letters are small beside its height."""
+    look = augment if image.shape[0] <= LINE_PX else another_scan
+    return look(image, rng, strength)
 
 
 def check(hyper: VitGatedHyper) -> None:
