@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from redpencil import generate
@@ -28,6 +26,7 @@ from redpencil.errors import BadInput, RedpencilError
 from redpencil.generate import TextReader
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.types import Precision
+from training import dynamic_int8
 from training.data import Line
 from training.export import OPSET, beyond_chance, name_all
 from training.image_to_text import ImageToText
@@ -39,7 +38,6 @@ log = logging.getLogger(__name__)
 ALLOWED = 0.01  # of the wrong words may come to them by INT8, beyond chance; one word in any case
 CLOSE = 1e-3  # the probability of a token in torch and in ONNX Runtime may differ by so much
 CHECKED, CALIBRATE, CONTROL = 4, 24, 64  # images
-DYNAMIC = ("MatMul", "Gemm", "Gather")
 
 
 def to_bundle(model: ImageToText, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
@@ -190,7 +188,7 @@ def with_int8(
     """The bundle with INT8 graphs that lose little, or as it is where there are none."""
     exact = wrong(folder, control)
     allowed = max(1.0, ALLOWED * sum(exact))
-    _decoder_int8(folder)
+    dynamic_int8.write(folder / "decoder.fp32.onnx", folder / "decoder.int8.onnx")
     for layers in _encoder_choices(folder, tensors):
         made = _with(folder, manifest, layers)
         lost = beyond_chance(np.subtract(wrong(folder, control), exact))
@@ -203,15 +201,6 @@ def with_int8(
         (folder / name).unlink(missing_ok=True)
     manifest.save(folder)
     return manifest
-
-
-def _decoder_int8(folder: Path) -> None:
-    source, target, prepared = (folder / f"decoder.{n}.onnx" for n in ("fp32", "int8", "prepared"))
-    quant_pre_process(source, prepared, skip_symbolic_shape=True)
-    quantize_dynamic(
-        prepared, target, op_types_to_quantize=list(DYNAMIC), per_channel=True, weight_type=QuantType.QInt8
-    )
-    prepared.unlink()
 
 
 def _encoder_choices(folder: Path, tensors: Sequence[Any]) -> Iterable[int]:

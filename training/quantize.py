@@ -29,7 +29,8 @@ from training.probe import OPS, Image, Layer, Probe
 
 RECURRENT = "LSTM"
 PAIR = ("QuantizeLinear", "DequantizeLinear")
-LEAST_SHARE = 0.01  # of the multiplications; a lighter layer stays FP32
+LEAST_SHARE = 0.11  # of what the heaviest layer does; a lighter one stays FP32
+NEARLY_ALL = 0.75
 PARTS = 4
 
 
@@ -154,14 +155,14 @@ def _taken_back(graph: onnx.GraphProto, rounded: Set[str]) -> dict[str, str]:
 
 
 def worthwhile(layers: Sequence[Layer]) -> list[str]:
-    """Those that do at least LEAST_SHARE of the work; of these the matrix products, if they do most.
+    """Those that do LEAST_SHARE of the heaviest one's work or more; products alone, if they do nearly all.
 
     Matrix products (1x1 convolutions among them) gain most in INT8 and lose least.
     """
-    total = sum(layer.work for layer in layers)
-    heavy = [layer for layer in layers if layer.work >= LEAST_SHARE * total]
+    least = LEAST_SHARE * max((layer.work for layer in layers), default=0)
+    heavy = [layer for layer in layers if layer.work >= least]
     products = [layer for layer in heavy if layer.pointwise]
-    if 2 * sum(layer.work for layer in products) > total:
+    if sum(layer.work for layer in products) > NEARLY_ALL * sum(layer.work for layer in layers):
         heavy = products
     return [layer.name for layer in heavy]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from tiny_models import save_clip, save_language
@@ -19,7 +20,7 @@ from redpencil.errors import BadInput
 from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
 from redpencil.types import Precision
-from training import half
+from training import dynamic_int8, half
 from training.data import Line
 from training.job import Lines, learned, restore
 from training.recipe import find
@@ -190,11 +191,16 @@ def test_what_no_file_could_hold_is_kept_in_half_precision(
     model = build(tmp_path / "whole", [], world.hyper)
     monkeypatch.setattr(half, "LARGEST", half.size(model.language) * 2 // 3)
     (tmp_path / "half").mkdir()
-    model.to_bundle(tmp_path / "half", pictures(), {"recipe": "clip_prefix"})
+    manifest = model.to_bundle(tmp_path / "half", pictures(), {"recipe": "clip_prefix"})
     sizes.append(tmp_path.joinpath("half/decoder.fp32.onnx").stat().st_size)
     assert sizes[1] < 0.7 * sizes[0]
-    reader = open_reader(tmp_path / "half", Precision.FP32)
-    assert [reader.read(x.image).text for x in pictures()[::2]] == [x.text for x in pictures()[::2]]
+    assert manifest.precision is Precision.INT8
+    stored = onnx.load(tmp_path / "half" / "decoder.int8.onnx").graph.initializer
+    large = [t for t in stored if np.prod(t.dims) >= dynamic_int8.FEWEST]
+    assert {t.data_type for t in large} == {onnx.TensorProto.INT8}, "halves become INT8 too"
+    for precision in Precision:
+        reader = open_reader(tmp_path / "half", precision)
+        assert [reader.read(x.image).text for x in pictures()[::2]] == [x.text for x in pictures()[::2]]
     again = build(tmp_path / "half", [], world.hyper)
     assert torch.allclose(logits(again), logits(world.model), atol=0.05)
     monkeypatch.setattr(half, "LARGEST", half.size(model.language) // 3)

@@ -60,13 +60,19 @@ def test_light_layers_stay_out() -> None:
     assert worthwhile([Layer("heavy", 995, True), Layer("light", 5, True)]) == ["heavy"]
 
 
-def test_matrix_products_alone_where_they_do_most_of_the_work() -> None:
-    layers = [Layer("wide", 40, False), Layer("product", 60, True)]
+def test_in_a_deep_model_no_layer_does_much_and_all_like_the_heaviest_become_int8() -> None:
+    deep = [Layer(f"layer{n}", 4 if n % 2 else 1, True) for n in range(300)]
+    assert worthwhile(deep) == [layer.name for layer in deep]
+    assert worthwhile([]) == []
+
+
+def test_matrix_products_alone_where_they_do_nearly_all_of_the_work() -> None:
+    layers = [Layer("wide", 20, False), Layer("product", 80, True)]
     assert worthwhile(layers) == ["product"]
 
 
 def test_all_heavy_layers_where_products_do_less() -> None:
-    layers = [Layer("wide", 60, False), Layer("product", 40, True)]
+    layers = [Layer("wide", 40, False), Layer("product", 60, True)]
     assert worthwhile(layers) == ["wide", "product"]
 
 
