@@ -18,6 +18,7 @@ from redpencil import ngram
 from redpencil.bundle import Graph, Manifest, read_graph
 from redpencil.errors import Damaged
 from redpencil.ngram import ORDER, NGram, fold
+from redpencil.scripts import clash
 from redpencil.words import Words
 
 FILE = "language.json"
@@ -25,6 +26,8 @@ EDGE = "\n"
 """Stands before and behind every text."""
 WEIGHT, HALF = 0.4, 500
 """What a text weighs beside its picture in the end, and after how many characters half of that."""
+MIXED = 3.0
+"""Nats that a word of two writings has to be likelier than others by its picture."""
 MOST = 100_000
 """Pieces that are kept; of more, those that occur most often."""
 
@@ -112,6 +115,7 @@ class Language:
             if len(self._known) >= MOST:
                 self._known.clear()
             found = self.words.gain(before or EDGE, character) if self.words else 0.0
+            found -= MIXED * clash(before[-1:] or EDGE, character)
             if self.pieces:
                 likely = self._texts.probability(fold(before), fold(character))
                 found += self.weight * (log(likely) + self._texts.surprise)
