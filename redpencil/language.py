@@ -114,8 +114,9 @@ class Language:
         if found is None:
             if len(self._known) >= MOST:
                 self._known.clear()
-            found = self.words.gain(before or EDGE, character) if self.words else 0.0
-            found -= MIXED * clash(before[-1:] or EDGE, character)
+            behind = before or EDGE
+            found = self.words.gain(behind, character) if self.words else 0.0
+            found -= MIXED * clash(behind[-1], character)
             if self.pieces:
                 likely = self._texts.probability(fold(before), fold(character))
                 found += self.weight * (log(likely) + self._texts.surprise)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 from functools import cache
 
+from redpencil.words import is_letter
+
 FREE = {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "BOPOMOFO"}
 FREE |= {"FULLWIDTH", "HALFWIDTH", "COMBINING", "MODIFIER"}
 """Begin the names of characters that stand beside others in one word, as those of Chinese and Japanese do."""
@@ -16,7 +18,7 @@ def script(character: str) -> str:
     name = unicodedata.name(character, "")
     first = name.split(" ")[0]
     named = any(f" {kind} " in name for kind in ("LETTER", "LIGATURE", "SIGN"))
-    return first if named and first not in FREE and unicodedata.category(character)[0] in "LM" else ""
+    return first if named and first not in FREE and is_letter(character) else ""
 
 
 def clash(before: str, character: str) -> bool:

@@ -2,8 +2,7 @@
 
 For graphs that write token after token, whose time goes into reading weights. Every row of a matrix
 has a scale of its own. A table that is both looked up and multiplied with, as a language model's
-words are, is stored once. Unlike ONNX Runtime's own tool this takes graphs of any size that fit into
-a file, and needs seconds.
+words are, is stored once, which ONNX Runtime's own tool does not do (docs/log.md, 2026-11-29).
 """
 
 from __future__ import annotations

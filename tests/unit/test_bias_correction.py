@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from training import quantize
-from training.bias_correction import rounded
+from training.bias_correction import correct, rounded
 from training.quantize import Twin
 
 SHAPES = {"w1": (8, 3, 3, 3), "b1": (8,), "w2": (8, 8, 1, 1), "w3": (8, 2, 3, 3), "b3": (8,)}
@@ -64,6 +64,13 @@ def test_rounding_moves_no_channels_mean(
     corrected = drift(tmp_path, layers)
     monkeypatch.setattr(quantize, "correct", lambda twin, *_: twin)
     assert corrected < 0.5 * drift(tmp_path, layers)
+
+
+def test_where_nothing_is_to_be_corrected_no_line_is_looked_at(tmp_path: Path) -> None:
+    exact = onnx.load(graph(tmp_path))
+    unread = iter([{}])
+    assert correct(exact, exact, unread) == exact
+    assert list(unread) == [{}]
 
 
 def test_rounding_is_that_of_the_graphs() -> None:
