@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from redpencil.direction import as_read
 from redpencil.errors import Damaged
 from redpencil.types import LineText
 
@@ -37,9 +38,11 @@ def spellable(classes: NDArray[Any], alphabet: tuple[str, ...]) -> None:
 
 
 def spelled(chars: list[str], surest: Sequence[float]) -> LineText:
-    """Entries of an alphabet, each with its probability, as a line's text."""
+    """Entries of an alphabet as they are drawn, each with its probability, as a line's text."""
     sure = tuple(round(min(max(p, 0.0), 1.0), 5) for p in surest)
-    return LineText("".join(chars), _mean(sure), _per_character(chars, sure))
+    text, order = as_read("".join(chars))
+    each = _per_character(chars, sure)
+    return LineText(text, _mean(sure), tuple(each[i] for i in order))
 
 
 def _mean(values: tuple[float, ...]) -> float:

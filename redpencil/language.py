@@ -16,6 +16,7 @@ from typing import Self
 
 from redpencil import ngram
 from redpencil.bundle import Graph, Manifest, read_graph
+from redpencil.direction import as_drawn
 from redpencil.errors import Damaged
 from redpencil.ngram import ORDER, NGram, fold
 from redpencil.scripts import clash
@@ -129,8 +130,8 @@ class Language:
 
 
 def pieces_of(text: str) -> list[str]:
-    """The pieces of a text, whatever its case."""
-    return ngram.pieces_of(fold(text), EDGE)
+    """The pieces of a text as it is drawn, whatever its case."""
+    return ngram.pieces_of(fold(as_drawn(text)), EDGE)
 
 
 def _pieces(folder: Path, file: Graph) -> dict[str, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from redpencil.bundle import Graph, read_graph
+from redpencil.direction import as_drawn
 from redpencil.errors import Damaged
 from redpencil.ngram import NGram, fold, pieces_of
 
@@ -71,7 +72,7 @@ class Words:
     def _letters(self) -> NGram:
         pieces: Counter[str] = Counter()
         for word, often in self.counts.items():
-            for piece in pieces_of(fold(word), BOUND):
+            for piece in pieces_of(fold(as_drawn(word)), BOUND):
                 pieces[piece] += often
         return NGram(pieces)
 

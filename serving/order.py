@@ -24,20 +24,23 @@ WHITE = 2.5  # line heights of white across the page that end one thing before t
 CANDIDATES = 8  # gutters looked at more closely
 
 
-def reading_order(polygons: Sequence[Polygon]) -> list[int]:
-    """Indices of the lines as they are read; lines that run another way than the page come last."""
+def reading_order(polygons: Sequence[Polygon], leftward: bool = False) -> list[int]:
+    """Indices of the lines as they are read; lines that run another way than the page come last.
+
+    A page that is read `leftward` has its columns, and what is in one row, from right to left.
+    """
     if not polygons:
         return []
     corners = np.array(polygons, np.float64)
     with_page, angle = _page_direction(corners)
-    boxes = _Boxes.of(corners, angle)
+    boxes = _Boxes.of(corners, angle, leftward)
     blocks = [*_blocks(boxes, np.flatnonzero(with_page)), np.flatnonzero(~with_page)]
     return [int(i) for block in blocks for i in _arrange(boxes, block)]
 
 
 @dataclass(frozen=True)
 class _Boxes:
-    """Upright boxes around the lines, once the page is turned so that its text runs to the right."""
+    """Upright boxes around the lines, once the page is turned or mirrored so that text runs to the right."""
 
     x0: Floats
     y0: Floats
@@ -45,9 +48,9 @@ class _Boxes:
     y1: Floats
 
     @classmethod
-    def of(cls, corners: Floats, angle: float) -> _Boxes:
+    def of(cls, corners: Floats, angle: float, leftward: bool) -> _Boxes:
         cos, sin = np.cos(angle), np.sin(angle)
-        turned = corners @ np.array([[cos, -sin], [sin, cos]])
+        turned = corners @ np.array([[cos, -sin], [sin, cos]]) * (-1 if leftward else 1, 1)
         (x0, y0), (x1, y1) = turned.min(1).T, turned.max(1).T
         return cls(x0, y0, x1, y1)
 

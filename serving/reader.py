@@ -16,11 +16,13 @@ from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 
+from redpencil.direction import runs_left
 from redpencil.formats import is_pdf
 from redpencil.pixels import Pixels, crop_line, open_pages, whole
 from redpencil.reader import LineReader
 from redpencil.reader import Reader as BundleReader
 from redpencil.types import Block, LineText, Page, Polygon
+from serving.order import reading_order
 from serving.pool import Lane, Pool
 
 Mode = Literal["auto", "line", "page"]
@@ -120,7 +122,8 @@ class Desk:
             pages = await lane.run(self._open, upload)
             regions = [await self._regions(lane, page, mode) for page in pages]
             texts = await self._all_texts(lane, pages, regions, reader)
-            return _assemble(pages, regions, texts, started)
+            ordered = [_as_read(*of_page) for of_page in zip(regions, texts, strict=True)]
+            return _assemble(pages, *zip(*ordered, strict=True), started)
 
     async def _all_texts(
         self, lane: Lane, pages: Sequence[Pixels], regions: Sequence[Sequence[Polygon]], reader: Reader
@@ -182,6 +185,16 @@ def _read_by_width(page: Pixels, polygons: Sequence[Polygon], lines: LineReader)
             answers = zip(*lines.infer(np.stack([tensors[i] for i in batch])), strict=True)
             texts.update(zip(batch, (lines.text(*answer) for answer in answers), strict=True))
     return [texts[i] for i in range(len(polygons))]
+
+
+def _as_read(
+    polygons: Sequence[Polygon], texts: Sequence[LineText]
+) -> tuple[Sequence[Polygon], Sequence[LineText]]:
+    """A page's lines in the order in which its script is read, which is known once they are."""
+    if not runs_left(" ".join(text.text for text in texts)):
+        return polygons, texts
+    order = reading_order(polygons, leftward=True)
+    return [polygons[i] for i in order], [texts[i] for i in order]
 
 
 def _kept(confidences: tuple[float, ...]) -> tuple[float, ...]:

@@ -88,8 +88,8 @@ class Room:
         torch.manual_seed(0)
         self.build, self.said, self.parent = build, said, build().eval()
         self.texts = [s.line.text for s in said]
-        self.alphabet = tuple(sorted({c for s in said for t in (s.line.text, *s.earlier) for c in t}))
-        self.columns = [0, *vocab.encode("".join(self.alphabet), self.parent.alphabet)]
+        self.alphabet = vocab.grow((), (t for s in said for t in (s.line.text, *s.earlier)))
+        self.columns = [0, *vocab.classes_of(self.alphabet, self.parent.alphabet)]
         self.features = Frozen(self.parent).map(lambda s: s.line.image, said)
         self.by_length = np.argsort([len(t) for t in self.texts], kind="stable")
         self.rank = np.argsort(self.by_length)

@@ -4,15 +4,14 @@ When corrections bring one of them, its lines are learned with the first correct
 so that a reader has met every letter before somebody corrected each. Words come in random order
 from the word lists of Debian's aspell and wngerman, so the lines are nobody's. Needs Debian's
 
-    apt-get install aspell aspell-am aspell-bn aspell-el aspell-gu aspell-hi aspell-hy aspell-kn
-      aspell-ml aspell-or aspell-pa aspell-ru aspell-ta aspell-te wngerman fonts-noto-core
-      fonts-noto-extra fonts-lohit-beng-bengali fonts-lohit-deva fonts-lohit-gujr fonts-lohit-guru
-      fonts-lohit-knda fonts-lohit-mlym fonts-lohit-orya fonts-lohit-taml fonts-lohit-telu
-      fonts-blankenburg
+    apt-get install aspell aspell-am aspell-ar aspell-bn aspell-el aspell-fa aspell-gu aspell-he
+      aspell-hi aspell-hy aspell-kn aspell-ml aspell-or aspell-pa aspell-ru aspell-ta aspell-te
+      wngerman fonts-noto-core fonts-noto-extra fonts-hosny-amiri fonts-lohit-beng-bengali
+      fonts-lohit-deva fonts-lohit-gujr fonts-lohit-guru fonts-lohit-knda fonts-lohit-mlym
+      fonts-lohit-orya fonts-lohit-taml fonts-lohit-telu fonts-blankenburg
 
 and, in a folder of fonts, `npm install @expo-google-fonts/unifrakturmaguntia
-@expo-google-fonts/unifrakturcook @expo-google-fonts/grenze-gotisch`. Scripts that run from right to
-left are missing: the reader goes from left to right.
+@expo-google-fonts/unifrakturcook @expo-google-fonts/grenze-gotisch`.
 """
 
 from __future__ import annotations
@@ -45,24 +44,33 @@ CHILLU = dict(zip("ണനരലള", "ൺൻർൽൾ", strict=True))
 BEYOND = 0x100  # letters before it are those of western print
 LICENCES = {
     "Noto": "OFL-1.1",
+    "Amiri": "OFL-1.1",
     "Lohit": "OFL-1.1",
     "Blankenburg": "OFL-1.1",
     "Unifraktur": "OFL-1.1",
     "GrenzeGotisch": "OFL-1.1",
 }
+ARABIC = ("NotoNaskhArabic-", "NotoSansArabic-Regular.", "NotoKufiArabic-Regular.", "Amiri-Regular.")
+HEBREW = (
+    "NotoSansHebrew-Regular.",
+    "NotoSansHebrew-Bold.",
+    "NotoSerifHebrew-Regular.",
+    "NotoSerifHebrew-Bold.",
+)
 ORIYA = ("NotoSansOriya-Regular.", "NotoSansOriya-Bold.", "NotoSansOriya-Condensed.", "Lohit-Odia.")
 PRINT = ("NotoSans-Regular", "NotoSans-Bold.", "NotoSerif-Regular", "NotoSerif-Bold.")
 
 
 @dataclass(frozen=True)
 class Script:
-    """A kind of line: aspell's language, how its fonts' names begin, and the first of its own digits."""
+    """A kind of line: aspell's languages, how its fonts' names begin, and its own digits and marks."""
 
     name: str
     language: str
     fonts: tuple[str, ...]
     zero: str = ""
     stop: str = "."
+    marks: str = ",?;"
 
 
 def _of_noto(name: str, language: str, zero: str = "", stop: str = ".", *more: str) -> Script:
@@ -79,6 +87,7 @@ BLACK_LETTER = Script(
 )
 SCRIPTS = (
     BLACK_LETTER,
+    Script("arabic", "ar fa", ARABIC, "\u0660", marks="،؟؛"),
     _of_noto("Armenian", "hy", "", "\u0589"),
     _indic("Bengali", "bn", "\u09e6", "\u0964"),
     Script("cyrillic", "ru", PRINT),
@@ -87,6 +96,7 @@ SCRIPTS = (
     Script("greek", "el", PRINT),
     _indic("Gujarati", "gu", "\u0ae6"),
     _indic("Gurmukhi", "pa", "\u0a66", "\u0964"),
+    Script("hebrew", "he", HEBREW),
     _indic("Kannada", "kn", "\u0ce6"),
     _indic("Malayalam", "ml", "\u0d66"),
     Script("oriya", "or", ORIYA, "\u0b66", "\u0964"),
@@ -123,15 +133,17 @@ def _lines(rng: Rng, script: Script, more_fonts: Path) -> Iterator[tuple[Path, s
 def _running(rng: Rng, script: Script, words: Sequence[str]) -> str:
     length, parts = int(rng.integers(14, 56)), [texts.pick(rng, words)]
     while sum(len(part) + 1 for part in parts) < length:
-        parts.append(texts.pick(rng, words) + _mark(rng, script.stop))
+        parts.append(texts.pick(rng, words) + _mark(rng, script))
         if rng.random() < 0.08:
             parts.append(_figure(rng, script.zero))
     text = " ".join(parts)
     return text if rng.random() < 0.9 else texts.pick(rng, ("“{}”", "({})", '"{}"')).format(text)
 
 
-def _mark(rng: Rng, stop: str) -> str:
-    return texts.pick(rng, ("",) * 24 + (",",) * 3 + (stop,) * 3 + (".", "?", "!", ";", ":", "-"))
+def _mark(rng: Rng, script: Script) -> str:
+    comma, question, semicolon = script.marks
+    marks = (comma,) * 3 + (script.stop,) * 3 + (".", question, "!", semicolon, ":", "-")
+    return texts.pick(rng, ("",) * 24 + marks)
 
 
 def _figure(rng: Rng, zero: str) -> str:
@@ -156,10 +168,17 @@ def _words(language: str) -> Sequence[str]:
     if not language:
         listed = WORD_LISTS["ngerman"].read_text(encoding="utf-8").split()
     else:
-        dump = ["aspell", "-d", language, "dump", "master"]
-        listed = subprocess.run(dump, capture_output=True, text=True, check=True).stdout.split()
+        listed = _listed(language.split())
     found = (modern(word.split("/")[0]) for word in listed)
     return [word for word in found if 2 < len(word) < 14]
+
+
+def _listed(languages: Sequence[str]) -> list[str]:
+    """Words of aspell, of each language about as many."""
+    dumps = [["aspell", "-d", language, "dump", "master"] for language in languages]
+    lists = [subprocess.run(d, capture_output=True, text=True, check=True).stdout.split() for d in dumps]
+    fewest = min(map(len, lists))
+    return [word for words in lists for word in words[:: len(words) // fewest]]
 
 
 def modern(word: str) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, select
 from sqlalchemy import text as sql
+from sqlalchemy.engine.interfaces import DBAPICursor
 
-from redpencil.errors import NotReady
-from redpencil.store.database import Database
+from redpencil.errors import Busy, NotReady
+from redpencil.store.database import WAIT_S, Database
 from redpencil.store.schema import REVISION
 
 FOLDER = Path(__file__).parent / "migrations"
@@ -56,9 +59,25 @@ def run(connection: Connection, revision: str = "head") -> None:
 
 
 def _use_wal(db: Database) -> None:
-    """Kept in the file for good; every later connection finds it so."""
-    raw = db.engine.raw_connection()
+    """Kept in the file for good; every later connection finds it so.
+
+    For this SQLite does not wait while another process writes, as it does for all else: so we do.
+    """
+    raw, deadline = db.engine.raw_connection(), time.monotonic() + WAIT_S
     try:
-        raw.cursor().execute("PRAGMA journal_mode = WAL")
+        while not _switched(raw.cursor()):
+            if time.monotonic() > deadline:
+                raise Busy(f"The database {db.engine.url.database} is in use by another process. Try again.")
+            time.sleep(0.05)
     finally:
         raw.close()
+
+
+def _switched(cursor: DBAPICursor) -> bool:
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        return False
+    return True

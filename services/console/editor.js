@@ -11,7 +11,7 @@ const BLIND = { label: "What is written there?", keep: "Keep and next", hint: "k
 // `item`: prediction_id, region, text, char_confidence, image_url, audit_token. `next` is called when it is done.
 // `save` sends the text typed; `extra` are further buttons.
 export function editor(item, next, { blind = false, save = null, extra = [], words = blind ? BLIND : WORDS } = {}) {
-  const input = h("input", { class: "type", id: "type", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
+  const input = h("input", { class: "type", id: "type", dir: "auto", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
   input.value = blind ? "" : item.text;
   const crop = h("img", { class: "crop", alt: "the line to read" });
   const keep = h("button", { class: "first", type: "submit" }, words.keep);
@@ -62,7 +62,7 @@ function hints(kept) {
 function reading(item) {
   const weak = item.char_confidence ?? [];
   const letters = [...item.text].map((c, i) => ((weak[i] ?? 1) < WEAK ? h("span", { class: "weak" }, c) : c));
-  return h("p", { class: "reading", "aria-label": "as it was read" }, letters);
+  return h("p", { class: "reading", dir: "auto", "aria-label": "as it was read" }, letters);
 }
 
 async function show(image, path) {

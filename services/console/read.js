@@ -70,7 +70,7 @@ async function open(main, id) {
   const shapes = new Map();
   const sheets = prediction.pages.map((page) => sheet(prediction, page, shapes, edit));
   const list = h("ul", { class: "lines" });
-  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { click: () => edit(b.id) }, b.text || "(empty)")]));
+  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, b.text || "(empty)")]));
   list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
   const slot = h("div");
   side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : `${prediction.blocks.length} lines`), list);

@@ -56,6 +56,15 @@ def test_a_table_of_narrow_columns_is_read_row_by_row() -> None:
     assert is_read_as_listed(cells)
 
 
+def test_a_page_of_arabic_is_read_from_right_to_left() -> None:
+    rows = [box(300, 2, 390, 20), box(0, 0, 90, 22), box(200, 40, 390, 60), box(0, 43, 90, 61)]
+    assert reading_order(rows, leftward=True) == [0, 1, 2, 3]
+    columns = column(520, 100, 20) + column(50, 100, 20)
+    assert reading_order(columns, leftward=True) == list(range(40))
+    lying = [turned(line, 90) for line in columns]
+    assert reading_order(lying, leftward=True) == list(range(40)), "and so where it lies on its side"
+
+
 def test_two_columns_are_read_one_after_the_other() -> None:
     assert is_read_as_listed(column(50, 100, 20) + column(520, 100, 20))
 

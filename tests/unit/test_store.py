@@ -1,6 +1,8 @@
 """The store on SQLite: all that it promises everywhere, and what is particular to a file."""
 
 import shutil
+import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +53,17 @@ def test_every_commit_is_synced_to_disk(template: Path) -> None:
 def test_a_database_without_tables_says_what_to_do(empty_url: str) -> None:
     with pytest.raises(NotReady, match="redpencil up"):
         Store.open(empty_url)
+
+
+def test_who_starts_while_another_process_writes_waits_for_it(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "new.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    end = threading.Timer(0.3, other.execute, ["COMMIT"])
+    end.start()
+    with Store.open(f"sqlite:///{tmp_path / 'new.db'}", migrate=True) as store:
+        assert store.ledger.list() == []
+    end.join()
+    other.close()
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x"])

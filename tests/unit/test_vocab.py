@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redpencil.direction import as_drawn
 from redpencil.errors import BadInput
 from redpencil.vocab import encode, grow
 
@@ -14,7 +15,7 @@ ALPHABETS = st.text(max_size=30).map(lambda s: tuple(dict.fromkeys(s)))
 def test_growing_keeps_every_class_where_it_was(alphabet: tuple[str, ...], texts: list[str]) -> None:
     grown = grow(alphabet, texts)
     assert grown[: len(alphabet)] == alphabet
-    assert set(grown) == set(alphabet).union(*texts)
+    assert set(grown) == set(alphabet).union(*map(as_drawn, texts))
     assert len(grown) == len(set(grown))
 
 
