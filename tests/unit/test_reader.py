@@ -3,9 +3,10 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import serving_parts
@@ -14,6 +15,7 @@ from serving_parts import BandFinder, png
 
 from redpencil.errors import BadImage, TooLarge
 from redpencil.reader import LineReader
+from redpencil.types import Polygon
 from serving.pool import Pool
 from serving.reader import Desk, Limits, Mode, Reader, Reading, Upload
 
@@ -57,6 +59,25 @@ def test_a_page_is_read_line_by_line_in_order(pool: Pool, reader: Reader) -> Non
     _, _, reading = on_desk(pool, lambda desk: read(desk, reader, png(*lines)))
     assert [b.text for b in reading.blocks] == lines
     assert [b.id for b in reading.blocks] == [f"p0-b{n}" for n in range(5)]
+
+
+class Halves(BandFinder):
+    """Each page is one row of two lines."""
+
+    def find_lines(self, page: np.ndarray) -> Sequence[Polygon]:
+        height, width = page.shape[:2]
+        return [((x, 0), (x + width / 2, 0), (x + width / 2, height), (x, height)) for x in (0, width / 2)]
+
+
+def test_a_page_of_hebrew_is_read_from_right_to_left(pool: Pool, tmp_path: Path) -> None:
+    alphabet = tuple("אבגד ")
+    tiny_bundle.build(tmp_path, alphabet=alphabet)
+    drawn = np.hstack([tiny_bundle.paint(text, alphabet) for text in ("דג", "בא")])
+    desk = Desk(pool, Halves(), Limits(10**7, 1))
+    sent = cv2.imencode(".png", drawn)[1].tobytes()
+    _, _, reading = asyncio.run(read(desk, Reader("1", LineReader(tmp_path)), sent, "page"))
+    assert [(b.id, b.text) for b in reading.blocks] == [("p0-b0", "אב"), ("p0-b1", "גד")]
+    assert [b.polygon[0][0] for b in reading.blocks] == [64, 0]
 
 
 def test_the_mode_overrules_what_it_looks_like(pool: Pool, reader: Reader) -> None:
