@@ -39,9 +39,10 @@ def _check_reach(share: object) -> None:
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, taught: bool) -> Run:
-    named, task = run.params.get("parent"), settings.task_of(run.model)
-    parent = str(named) if named else champion(store, run.model, chosen, Blobs.open(settings.blobs))
-    params = {**run.params, "parent": parent}
+    task, parent = settings.task_of(run.model), run.params.get("parent")
+    if not parent:
+        parent = champion(store, run.model, chosen, Blobs.open(settings.blobs))
+    params = {**run.params, "parent": None if parent == recipe.ANEW else parent and str(parent)}
     if run.params.get("teacher") and not taught:
         raise BadInput("a teacher reads lines that nobody corrected: say how many with unlabelled=NUMBER")
     if taught:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from training.job import Lines
 
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+H = TypeVar("H", bound="Hyper")
+
+ANEW = "none"
+"""The `parent` of a run that goes on from no version."""
 
 USUAL_STEPS = (100, 400)
 """Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
@@ -81,6 +86,20 @@ class Hyper:
         made = replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
         made.check()
         return made
+
+    def going_on(self: H, kept: Mapping[str, Any], usual: Hyper) -> H:
+        """These with what a version has `kept` for good; BadInput where something else was asked for.
+
+        What is as `usual` nobody asked for.
+        """
+        for name, value in kept.items():
+            asked = getattr(self, name)
+            if asked not in (value, getattr(usual, name)):
+                raise BadInput(
+                    f"training parameter {name} is {value!r} in the version that the run goes on from, not "
+                    f"{asked!r}: leave it out, or begin anew with --param parent={ANEW}"
+                )
+        return replace(self, **kept)
 
     def check(self) -> None:
         """BadInput where a choice is none of those there are, or a number makes no sense."""
@@ -247,7 +266,8 @@ class Recipe:
     folder of the bundle to go on from; None starts anew (ppocr: from the base model). The
     parent's alphabet is kept and only ever grows at its end. `hyper` is of the defaults' class.
     A run goes on from the champion, always anew, or ("own") from a champion of the same family and
-    else anew. `task` is what the family is made for; it can be trained for others.
+    else anew; its parameter `parent` names another version, or ANEW. `task` is what the family is
+    made for; it can be trained for others.
     """
 
     name: str

@@ -90,6 +90,15 @@ def test_what_a_run_left_out_is_new_to_the_next(settings: Settings, store: Store
     assert ids(a_job(settings, store, parent=parent).new) == {left}
 
 
+def test_a_run_begins_anew_where_it_is_told_to(settings: Settings, store: Store) -> None:
+    assert a_job(settings, store).parent is not None
+    store.runs.update(store.runs.list(settings.model)[0].id, state=RunState.FAILED)
+    anew = a_job(settings, store, parent="none")
+    assert (anew.parent, anew.run.params["parent"]) == (None, None)
+    assert anew.members
+    assert freeze(store, store.runs.get(anew.run.id), settings).parent is None, "and stays so when resumed"
+
+
 def test_a_recipe_does_not_go_on_from_a_champion_of_another(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

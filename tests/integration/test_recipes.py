@@ -64,6 +64,14 @@ def test_training_parameters_are_checked() -> None:
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
 
+def test_what_a_version_keeps_cannot_be_asked_otherwise() -> None:
+    usual = recipe.find("catr").defaults
+    assert usual.going_on({"hidden": 64, "side": 32}, usual).to_dict()["hidden"] == 64
+    assert replace(usual, hidden=64).going_on({"hidden": 64}, usual).to_dict()["hidden"] == 64
+    with pytest.raises(BadInput, match=r"hidden is 64 .* not 128: leave it out, or .* parent=none"):
+        replace(usual, hidden=128).going_on({"hidden": 64}, usual)
+
+
 def test_few_lines_are_learned_in_few_steps() -> None:
     fitting = Hyper(steps=0, many_passes=50, batch=16, replay=0.5)  # eight corrected lines a step
     assert [fitting.total_steps(lines) for lines in (3, 32, 200, 2000)] == [100, 200, 400, 1000]

@@ -37,7 +37,7 @@ LONGEST = 128
 
 @dataclass(frozen=True)
 class CatrHyper(Hyper):
-    """Sizes and backbone; a run that goes on from a catr version keeps that one's."""
+    """Sizes and choices; a run that goes on from a catr version keeps that one's, but those of OF_A_RUN."""
 
     backbone: Literal["resnet18", "resnet34", "resnet50", "resnet101"] = "resnet50"
     backbone_weights: str = ""  # a file of torchvision weights; empty: from scratch
@@ -146,7 +146,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: CatrHyper) -> Catr:
     shape = dict(manifest.lineage["shape"])
     frozen = shape.pop("frozen_norm")
     tokenizer = tokens.grown(tokens.of_bundle(parent), texts)
-    model = Catr(tokenizer, CatrHyper(**shape), frozen)
+    kept = {name: value for name, value in shape.items() if name not in OF_A_RUN}
+    model = Catr(tokenizer, hyper.going_on(kept, RECIPE.defaults), frozen)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
     return model
@@ -166,6 +167,7 @@ def load_backbone(model: Catr, hyper: CatrHyper) -> None:
     model.backbone.load_state_dict(nn.Sequential(*list(net.children())[:-2]).state_dict())
 
 
+OF_A_RUN = ("backbone_weights", "backbone_lr", "dropout", "beams")
 OWN = tuple(f for f in CatrHyper.__dataclass_fields__ if f not in Hyper.__dataclass_fields__)
 RECIPE = Recipe(
     name="catr",

@@ -29,7 +29,7 @@ from training.weights import load_parts
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
 ADAPTED = ("q_proj", "v_proj")
-KEPT = ("prefix", "inner", "lora_r", "lora_alpha")
+SIZES, LORA = ("prefix", "inner"), ("lora_r", "lora_alpha")
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,9 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("clip_prefix goes on from bundles of its own kind alone; leave --param parent out")
     shape = manifest.lineage["shape"]
-    model = ClipPrefix(Parts.of_bundle(folder, manifest), replace(hyper, **{n: shape[n] for n in KEPT}))
+    hyper = hyper.going_on({n: shape[n] for n in SIZES}, RECIPE.defaults)
+    hyper = replace(hyper, **{n: shape[n] for n in LORA})
+    model = ClipPrefix(Parts.of_bundle(folder, manifest), hyper)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(folder / graph.file for graph in fp32))
     return model

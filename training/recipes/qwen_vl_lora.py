@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl
         raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
     whole = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**shape.pop("config")))
-    model = QwenVl(whole.float(), tokens.of_bundle(parent), QwenHyper(**{**asdict(hyper), **shape}))
+    hyper = replace(hyper, base=shape.pop("base")).going_on(shape, RECIPE.defaults)
+    model = QwenVl(whole.float(), tokens.of_bundle(parent), hyper)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
     return model
