@@ -7,6 +7,7 @@ Redpencil's own: `captions.jsonl`, or `lines.tsv` for lines of text. Every compl
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from redpencil.errors import BadInput
 from redpencil.snapshot import side_of
+from redpencil.text import label
 from redpencil.types import Split, Task
 
 HELD = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout", "restval")
@@ -31,12 +33,16 @@ class Sample:
     group: str = ""
 
     def group_in(self, dataset: str) -> str:
-        """The group under which it is kept: the set's, or a name that stands on the split's side for life."""
-        if self.group or not self.split:
-            return self.group or f"{dataset}/{self.image.stem}"
+        """The group under which it is kept, written as the services keep it.
+
+        Of a set that is split, a name that stands on the split's side for life.
+        """
+        parts = (dataset, self.split, self.image.stem)
+        name = label(self.group or "/".join(part for part in parts if part), f"the group of {self.image}")
+        if not self.split:
+            return name
         side = Split.HOLDOUT if self.split in HELD else Split.TRAIN
-        names = (f"{dataset}/{self.split}/{self.image.stem}{'~' * n}" for n in range(200))
-        return next(name for name in names if side_of(name) is side)
+        return next(found for n in range(200) if side_of(found := name + "~" * n) is side)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def _lines(folder: Path, file: Path) -> Iterator[Sample]:
 
 
 def _coco(folder: Path, file: Path) -> Iterator[Sample]:
-    content = _parsed(file.read_text("utf-8"), str(file))
+    content = _parsed(_text(file), str(file))
     split = "val" if "val" in file.stem else "train"
     try:
         names = {i["id"]: i["file_name"] for i in content["images"]}
@@ -121,7 +127,7 @@ def _coco(folder: Path, file: Path) -> Iterator[Sample]:
 
 
 def _per_split(folder: Path, file: Path) -> Iterator[Sample]:
-    content, split = _parsed(file.read_text("utf-8"), str(file)), file.stem
+    content, split = _parsed(_text(file), str(file)), file.stem
     if isinstance(content, dict) and "images" not in content:
         content = [{"image": name, "text": text} for name, text in content.items()]
     if isinstance(content, dict):
@@ -134,14 +140,13 @@ def _per_split(folder: Path, file: Path) -> Iterator[Sample]:
 def _flickr_csv(folder: Path, file: Path) -> Iterator[Sample]:
     """captions.txt of Flickr8k (comma) and results.csv of Flickr30k (bar)."""
     bar = "|" if file.suffix == ".csv" else ","
-    with file.open(encoding="utf-8", newline="") as rows:
-        for number, cells in enumerate(csv.reader(rows, delimiter=bar), 1):
-            if number == 1 or not cells:
-                continue
-            if len(cells) < 2:
-                raise BadInput(f"{file}, line {number}: an image and a caption are wanted")
-            text = cells[-1] if bar == "|" else ",".join(cells[1:])
-            yield Sample(_flickr_image(folder, cells[0]), (_said(text, f"{file}, line {number}"),))
+    for number, cells in enumerate(csv.reader(io.StringIO(_text(file), newline=""), delimiter=bar), 1):
+        if number == 1 or not cells:
+            continue
+        if len(cells) < 2:
+            raise BadInput(f"{file}, line {number}: an image and a caption are wanted")
+        text = cells[-1] if bar == "|" else ",".join(cells[1:])
+        yield Sample(_flickr_image(folder, cells[0]), (_said(text, f"{file}, line {number}"),))
 
 
 def _flickr_token(folder: Path, file: Path) -> Iterator[Sample]:
@@ -188,8 +193,15 @@ def _part(split: Any, where: str) -> str:
 
 def _rows(file: Path) -> list[str]:
     """The lines of a file, which end where its lines end and not at every separator that Unicode knows."""
-    text = file.read_text("utf-8-sig")  # newlines of any system have become \n
-    return text.removesuffix("\n").split("\n")
+    return _text(file).removesuffix("\n").split("\n")
+
+
+def _text(file: Path) -> str:
+    """What a file says; newlines of any system have become \\n."""
+    try:
+        return file.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file} is not UTF-8 (byte {error.start} is not); write it anew in UTF-8") from error
 
 
 def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:

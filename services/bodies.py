@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator
 
 from redpencil.types import CorrectionState, Kind, Task
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
-Words = Annotated[str, Field(max_length=2000)]
+WRITTEN = r"^[^\x00]*$"
+"""Text that every database can keep."""
+Words = Annotated[str, Field(max_length=2000, pattern=WRITTEN)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Word = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,40}$")]
@@ -66,7 +68,7 @@ NewCorrections = Annotated[
 
 
 class Revocation(Body):
-    at: float | None = None
+    at: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     who: Name
     why: Words = ""
 
@@ -88,7 +90,7 @@ class ImportedCorrection(NewCorrection):
 
 
 class Revoke(Body):
-    why: Annotated[str, Field(min_length=1, max_length=2000)]
+    why: Annotated[Words, StringConstraints(strip_whitespace=True, min_length=1)]
     who: Name | None = None
 
 
@@ -125,7 +127,7 @@ class Promote(Body):
 class Override(Body):
     version: Name
     who: Name | None = None
-    why: Annotated[str, Field(min_length=3, max_length=2000)]
+    why: Annotated[Words, StringConstraints(strip_whitespace=True, min_length=3)]
 
 
 class Rollback(Body):

@@ -6,7 +6,8 @@ import json as jsonlib
 import mimetypes
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from rich.progress import track
 
 from redpencil import datasets
-from redpencil.errors import RedpencilError
+from redpencil.errors import BadInput, RedpencilError
 from redpencil.settings import Settings
 from redpencil.types import Task
 from services import show
@@ -38,23 +39,37 @@ def dataset(
     Example: redpencil dataset coco2017 --limit 5000
     """
     found = datasets.read(folder, max(limit, 0))
-    api, lines = Client(Settings()), []
-    for sample in track(found.samples, f"{found.name}: images", disable=json, console=show.out):
-        kind = mimetypes.guess_type(sample.image.name)[0] or "application/octet-stream"
-        image = api.add_image(sample.image.read_bytes(), kind, sample.group_in(found.name))
-        lines += list(_lines(image, sample, found))
-    told = [api.add_corrections(b"\n".join(part)) for part in _parts(lines)]
+    api, refused, told = Client(Settings()), list[str](), list[Any]()
+    shown = track(found.samples, f"{found.name}: images", disable=json, console=show.out)
+    for lines in _parts(_sent(api, found, shown, refused)):
+        told.append(api.add_corrections(b"\n".join(lines)))
     said = {
-        "images": len(found.samples),
+        "images": len(found.samples) - len(refused),
         "task": found.task.value,
         "accepted": sum(t["accepted"] for t in told),
-        "refused": [r["reason"] for t in told for r in t["refused"]],
+        "refused": refused + [r["reason"] for t in told for r in t["refused"]],
     }
     if json:
         return show.as_json(said)
     show.out.print(f"{said['images']} images, {said['accepted']} texts kept", markup=False)
     for reason in said["refused"][:10]:
         show.out.print(f"refused: {reason}", markup=False)
+    if more := said["refused"][10:]:
+        show.out.print(f"... and {len(more)} more; --json tells all", markup=False)
+
+
+def _sent(
+    api: Client, found: datasets.Dataset, samples: Iterable[datasets.Sample], refused: list[str]
+) -> Iterator[bytes]:
+    """Make every image known, and say its texts; an image that cannot be taken is named, and left out."""
+    for sample in samples:
+        kind = mimetypes.guess_type(sample.image.name)[0] or "application/octet-stream"
+        try:
+            image = api.add_image(sample.image.read_bytes(), kind, sample.group_in(found.name))
+        except BadInput as error:
+            refused.append(f"{sample.image}: {error}")
+        else:
+            yield from _lines(image, sample, found)
 
 
 def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iterator[bytes]:
@@ -64,8 +79,8 @@ def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iter
         yield jsonlib.dumps(line | {"author": author}, ensure_ascii=False).encode()
 
 
-def _parts(lines: list[bytes]) -> Iterator[list[bytes]]:
-    return (lines[start : start + AT_ONCE] for start in range(0, len(lines), AT_ONCE))
+def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+    return iter(lambda: list(islice(lines, AT_ONCE)), [])
 
 
 @in_words

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
+from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from redpencil.errors import NotReady, RedpencilError
+from redpencil.errors import BadInput, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.types import Task
 
 TIMEOUT_S = 120.0
+WRONG = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNSUPPORTED_MEDIA_TYPE, 422)
+"""What was sent cannot be taken, and never will be."""
 
 
 class Client:
@@ -21,7 +25,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         keys = sorted(settings.keys())
-        headers = {"X-Author": getpass.getuser()}
+        headers: dict[str, Any] = {"X-Author": _login().encode()}
         if keys:
             headers["Authorization"] = f"Bearer {keys[0]}"
         self._http = httpx.Client(timeout=TIMEOUT_S, headers=headers)
@@ -65,8 +69,16 @@ class Client:
         except httpx.TransportError as e:
             raise NotReady(f"{url} broke off ({e}); see `redpencil status`") from e
         if answer.is_error:
-            raise RedpencilError(_words(answer))
+            raise (BadInput if answer.status_code in WRONG else RedpencilError)(_words(answer))
         return answer.json() if answer.content else None
+
+
+def _login() -> str:
+    """The name of who is logged in, or the number where it has none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"
 
 
 def _words(answer: httpx.Response) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,6 +28,12 @@ class Trial:
     log: Path
 
 
+@dataclass(frozen=True)
+class Failure:
+    at: float
+    words: str
+
+
 class Judge:
     """A queue of versions to be judged; the verdicts go to the store, by the trial itself.
 
@@ -38,7 +45,8 @@ class Judge:
     ) -> None:
         self._logs, self._start = logs, start
         self._waiting: deque[Case] = deque()
-        self._failed: dict[Case, str] = {}
+        self._failed: dict[Case, Failure] = {}
+        self._untold: set[Case] = set()
         self._trial: Trial | None = None
         self._lock = threading.Lock()
 
@@ -49,6 +57,7 @@ class Judge:
                 return "judging"
             if (model, version) not in self._waiting:
                 self._waiting.append((model, version))
+                self._forget((model, version))
             return "waiting"
 
     def pending(self, model: str, version: str) -> bool:
@@ -59,7 +68,16 @@ class Judge:
     def failure(self, model: str, version: str) -> str | None:
         """Why the last trial of a version ended without a verdict; told once."""
         with self._lock:
-            return self._failed.pop((model, version), None)
+            case = (model, version)
+            told = self._failed[case].words if case in self._untold else None
+            self._untold.discard(case)
+            return told
+
+    def failed_since(self, model: str, version: str, at: float) -> str | None:
+        """The same for who asked at a time, however often, and whoever has been told."""
+        with self._lock:
+            found = self._failed.get((model, version))
+            return found.words if found is not None and found.at >= at else None
 
     @property
     def now(self) -> Case | None:
@@ -94,6 +112,13 @@ class Judge:
 
     def _close(self, trial: Trial) -> None:
         self._trial = None
+        self._forget(trial.case)
         if (code := trial.process.returncode) not in JUDGED:
             words = leash.last_words(trial.log) or f"its process ended with {code}"
-            self._failed[trial.case] = words
+            self._failed[trial.case] = Failure(time.time(), words)
+            self._untold.add(trial.case)
+
+    def _forget(self, case: Case) -> None:
+        """What went wrong before says nothing of a trial that is to come, or went well."""
+        self._failed.pop(case, None)
+        self._untold.discard(case)

@@ -9,7 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from redpencil.errors import NotFound, NotReady, RedpencilError, Refused
+from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError, Refused
 from redpencil.store import Store
 from redpencil.types import ServingState, Verdict
 from services import promote
@@ -94,10 +94,12 @@ def _promoted(house: House, model: str, body: Promote, who: str) -> Answer:
 
 def _to_be_judged(house: House, model: str, body: Promote, who: str) -> Answer:
     """Point the alias at it, so that from here it goes as with any alias that a person moved."""
+    if promote.owed(house.store, model):  # else paying that debt would move the alias back
+        promote.settle(house.store, house.registry, model)
     state = house.store.serving.get(model)
-    said = promote.entry(model, "ask", who, body.why, state.champion, body.version)
-    house.store.ledger.append(said)
     house.registry.set_alias(model, CHAMPION, body.version)
+    house.store.ledger.append(promote.entry(model, "ask", who, body.why, state.champion, body.version))
+    house.judge.ask(model, body.version)
     house.reconciler.wake()
     words = (
         f"{promote.unjudged(house.store, model, body.version)}; it is judged now, then promoted or refused"
@@ -123,6 +125,8 @@ def override(model: str, body: Override, house: Here, caller: Caller, once: Once
     def forced() -> Answer:
         who = _who(body.who, caller)
         _loadable(house, house.known(model), body.version)
+        if house.store.serving.get(model).champion == body.version:
+            raise Conflict(f"version {body.version} is the champion already; there is nothing to override")
         promote.promote(house.store, model, body.version, who, body.why, "override")
         _tag(house, lambda: {OVERRIDE_TAG: f"{who}: {body.why}"}, model, body.version)
         return 200, _settled(house, model)
@@ -159,7 +163,7 @@ def _awaited(house: House, model: str, version: str, asked_at: float) -> Verdict
         verdict = house.store.versions.verdict(model, version)
         if verdict is not None and verdict.judged_at >= asked_at:
             return verdict
-        if not house.judge.pending(model, version) and (why := house.judge.failure(model, version)):
+        if why := house.judge.failed_since(model, version, asked_at):
             raise RedpencilError(f"the gate could not judge {model} {version}: {why}")
         time.sleep(0.2)
     raise NotReady(f"the gate is still judging {model} {version}; look again in a while", retry_after_s=30)

@@ -20,6 +20,7 @@ from redpencil.blobs import Blobs
 from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError
 from redpencil.registry import Registry
 from redpencil.store import Store
+from redpencil.store.corrections import DEPLOYING
 from redpencil.types import ModelVersion, Outcome, ServingState, Verdict
 from services import promote
 from services.judge import Judge
@@ -174,10 +175,12 @@ class Reconciler:
         return self._promote(model, version, who, why, "promote")
 
     def _asked_by(self, model: str, version: str) -> tuple[str, str]:
-        """Who wants it: the person who asked by API, else whoever moved the alias."""
-        last = next(iter(self._store.ledger.list(model, limit=1)), None)
-        if last is not None and (last.action, last.to_version) == ("ask", version):
-            return last.who, last.why
+        """Who wants it: the person who asked by API and has had no answer, else whoever moved the alias."""
+        for e in promote.entries(self._store, model):
+            if (e.action, e.to_version) == ("ask", version):
+                return e.who, e.why
+            if e.action in DEPLOYING or (e.action, e.to_version) == ("refuse", version):
+                break
         return REGISTRY, f"the alias {CHAMPION} was moved in the registry"
 
     def _promote(self, model: str, version: str, who: str, why: str, action: str) -> Standing:
@@ -186,8 +189,9 @@ class Reconciler:
 
     def _spent(self, model: str, version: str, override: tuple[str, str]) -> bool:
         """Whether this override has let the version in before; what somebody said once holds once."""
+        said = _line(*override)  # as one line: a name with a colon is cut elsewhere in the tag
         return any(
-            (e.action, e.to_version, e.who, e.why.strip()) == ("override", version, *override)
+            (e.action, e.to_version, _line(e.who, e.why)) == ("override", version, said)
             for e in promote.entries(self._store, model)
         )
 
@@ -238,6 +242,10 @@ def _override(tags: dict[str, str]) -> tuple[str, str] | None:
     """Name and reason of a person's override; both must be there."""
     who, colon, why = tags.get(OVERRIDE_TAG, "").partition(":")
     return (who.strip(), why.strip()) if colon and who.strip() and why.strip() else None
+
+
+def _line(who: str, why: str) -> str:
+    return "".join(f"{who}:{why}".split())
 
 
 def _reasons(verdict: Verdict, tags: dict[str, str]) -> str:

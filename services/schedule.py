@@ -16,7 +16,7 @@ from redpencil.types import Run, RunState, Task
 
 WAITING = (RunState.QUEUED, RunState.RUNNING)
 AGAIN_S = 3600.0
-"""After a run has failed so long passes before corrections that count start another."""
+"""So long after a run has failed, or was cancelled while it waited, corrections start no other."""
 
 
 class Schedule:
@@ -64,7 +64,7 @@ class Schedule:
 
     def _count(self, model: str) -> str | None:
         wanted, last = self._settings.retrain_after, next(iter(self._store.runs.list(model, limit=1)), None)
-        if last and last.state is RunState.FAILED and self._clock() - (last.finished_at or 0) < AGAIN_S:
+        if last and _in_vain(last) and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
         return "corrections" if wanted and self.new_corrections(model) >= wanted else None
 
@@ -81,6 +81,11 @@ class Schedule:
         """The last that learned, or was not meant to: what a failed run has seen is still new."""
         runs = [r for r in self._store.runs.list(model) if r.state is not RunState.FAILED]
         return next((r for r in runs if r.state is not RunState.CANCELLED or r.started_at), None)
+
+
+def _in_vain(run: Run) -> bool:
+    """Whether what it was queued for is still to be learned."""
+    return run.state is RunState.FAILED or (run.state is RunState.CANCELLED and run.started_at is None)
 
 
 def usual_recipe(settings: Settings, model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,11 +17,12 @@ from starlette.concurrency import run_in_threadpool
 from redpencil.asgi import error_body, request_id_of
 from redpencil.errors import BadInput, NotFound
 from redpencil.store import Store
+from redpencil.store.corrections import Revocation
 from redpencil.types import Correction, CorrectionState, Task
 from services.audit import Auditor
-from services.bodies import ImportedCorrection, Revocation
+from services.bodies import ImportedCorrection
 from services.drafts import Known, imported
-from services.house import Caller, Here, House
+from services.house import Caller, Here, House, name_of_person
 from services.once import Answer, OnceOnly
 from services.views import of_correction
 
@@ -35,7 +37,7 @@ class Report:
 
     accepted: list[Correction] = field(default_factory=list)
     duplicates: int = 0
-    revoked: list[tuple[str, Revocation]] = field(default_factory=list)
+    revoked: list[Revocation] = field(default_factory=list)
     refused: list[dict[str, Any]] = field(default_factory=list)
 
     def view(self) -> dict[str, Any]:
@@ -66,9 +68,8 @@ def _imported(house: House, data: bytes, caller: str, atomic: bool, request_id: 
         said = BadInput(f"{len(report.refused)} line(s) refused, nothing was kept; see `refused`")
         status, _, body = error_body(said, request_id)
         return status, body | {"refused": report.refused}
-    house.store.corrections.add_many(report.accepted)
-    for id, revocation in report.revoked:
-        house.store.corrections.revoke(id, revocation.who, revocation.why)
+    oldest_first = sorted(report.accepted, key=lambda c: c.created_at)  # an export is newest first
+    house.store.corrections.add_many(oldest_first, report.revoked)
     return 200, report.view()
 
 
@@ -104,8 +105,9 @@ def _take(
         report.duplicates += 1
     else:
         seen[correction.id] = correction
-    if line.revocation is not None:
-        report.revoked.append((correction.id, line.revocation))
+    if said := line.revocation:
+        at = time.time() if said.at is None else said.at
+        report.revoked.append(Revocation(correction.id, at, name_of_person(said.who), said.why))
 
 
 def _is_there(store: Store, correction: Correction, seen: dict[str, Correction]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
@@ -24,20 +25,33 @@ _members, _versions, _ledger = schema.snapshot_members, schema.versions, schema.
 _doubts = schema.doubts
 
 
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Who took which correction back, when and why."""
+
+    correction: str
+    at: float
+    who: str
+    why: str
+
+
 class Corrections:
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def add_many(self, items: Sequence[Correction]) -> None:
-        """Store corrections in one transaction, on disk when it returns.
+    def add_many(self, items: Sequence[Correction], revoked: Sequence[Revocation] = ()) -> None:
+        """Store corrections, and take some back, in one transaction, on disk when it returns.
 
         The group of a correction is always that of its image, as first kept.
         """
-        if not items:
+        if not items and not revoked:
             return
         with self._db.write() as connection:
             _check(connection, items)
-            connection.execute(_corrections.insert(), [_row(c) for c in items])
+            if items:
+                connection.execute(_corrections.insert(), [_row(c) for c in items])
+            for revocation in revoked:
+                self._db.add(connection, _revocations, asdict(revocation))
 
     def get(self, id: str) -> Correction:
         with self._db.read() as connection:
@@ -71,9 +85,7 @@ class Corrections:
     def revoke(self, id: str, who: str, why: str) -> None:
         """Take a correction back for good; revoking twice changes nothing."""
         self.get(id)
-        row = {"correction": id, "at": time.time(), "who": who, "why": why}
-        with self._db.write() as connection:
-            self._db.add(connection, _revocations, row)
+        self.add_many([], [Revocation(id, time.time(), who, why)])
 
     def revocation(self, id: str) -> dict[str, Any] | None:
         """Who revoked it, when and why; None where nobody did."""
@@ -97,9 +109,21 @@ class Corrections:
 
         A caption may be said in several ways: there it is the latest of each author.
         """
-        kept = self._live_where(_corrections.c.task == task.value)
+        latest = self._latest(task, _corrections.c.task == task.value)
+        return sorted(latest, key=lambda c: c.id)
+
+    def current(self, task: Task, ids: Select[Any]) -> set[str]:
+        """Those of some corrections that `live` would give, at the price of what is said of their images."""
+        images = select(_corrections.c.image).where(_corrections.c.id.in_(ids))
+        latest = self._latest(task, _corrections.c.task == task.value, _corrections.c.image.in_(images))
+        with self._db.read() as connection:
+            asked: set[str] = {row.id for row in connection.execute(ids)}
+        return asked.intersection(c.id for c in latest)
+
+    def _latest(self, task: Task, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
+        kept = self._live_where(*conditions)
         latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
-        return sorted(latest.values(), key=lambda c: c.id)
+        return builtins.list(latest.values())
 
     def history(self, task: Task) -> dict[str, builtins.list[Correction]]:
         """By the latest correction of each place all that was said of it, oldest first; none revoked."""
@@ -117,7 +141,7 @@ class Corrections:
             return connection.execute(query).scalar_one()
 
     def count_beyond(self, task: Task, snapshot: str) -> int:
-        """How many, not revoked since, were stored after the last one of a snapshot, however old they are."""
+        """How many that hold now were stored after the last one of a snapshot, however old they are."""
         latest = (
             select(func.coalesce(func.max(_corrections.c.n), 0))
             .join(_members, _members.c.correction == _corrections.c.id)
@@ -125,11 +149,9 @@ class Corrections:
             .scalar_subquery()
         )
         newer = _corrections.alias()
-        query = select(func.count()).where(
-            newer.c.task == task.value, newer.c.n > latest, is_live(newer.c.id)
+        return len(
+            self.current(task, select(newer.c.id).where(newer.c.task == task.value, newer.c.n > latest))
         )
-        with self._db.read() as connection:
-            return connection.execute(query).scalar_one()
 
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
         """Labels of answers that these versions gave, oldest first; of several for one region the latest."""

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, and_, select
 
 from redpencil.errors import NotFound
 from redpencil.store import schema
-from redpencil.store.corrections import correction_of, is_live, whole
+from redpencil.store.corrections import Corrections, correction_of, is_live, whole
 from redpencil.store.database import Database
 from redpencil.types import Correction, Doubt, Task
 
@@ -56,19 +56,24 @@ class Doubts:
 
         Those that the latest run which looked left out; with `every` also those that it learned from.
         """
-        query = _open(task, every).order_by(_doubts.c.score.desc(), _doubts.c.correction).limit(limit)
+        query = _open(task, every).order_by(_doubts.c.score.desc(), _doubts.c.correction)
         with self._db.read() as connection:
-            ranked = [_doubt(row) for row in connection.execute(query)]
+            doubted = [_doubt(row) for row in connection.execute(query)]
+        current = self._current(task, every)
+        ranked = [d for d in doubted if d.correction in current][:limit]
+        with self._db.read() as connection:
             rows = connection.execute(whole().where(_corrections.c.id.in_([d.correction for d in ranked])))
             found = {row.id: correction_of(row) for row in rows}
         return [(found[d.correction], d) for d in ranked]
 
     def count(self, task: Task) -> int:
         """How many are left out and wait for a person's decision."""
-        with self._db.read() as connection:
-            return connection.execute(
-                select(func.count()).select_from(_open(task, every=False).subquery())
-            ).scalar_one()
+        return len(self._current(task, every=False))
+
+    def _current(self, task: Task, every: bool) -> set[str]:
+        """The doubted ones that were not said anew since."""
+        ids = _open(task, every).with_only_columns(_doubts.c.correction.label("id"))
+        return Corrections(self._db).current(task, ids)
 
     def confirm(self, id: str, who: str, why: str) -> None:
         """A person says that a correction is right: no later run doubts it. Twice changes nothing."""
@@ -103,7 +108,7 @@ class Doubts:
 def _open(task: Task, every: bool) -> Select[Any]:
     query = select(_doubts).join(_corrections, _corrections.c.id == _doubts.c.correction)
     query = query.where(_corrections.c.task == task.value, is_live(_corrections.c.id), _is_latest())
-    query = query.where(~_is_confirmed(_doubts.c.correction), ~_is_superseded())
+    query = query.where(~_is_confirmed(_doubts.c.correction))
     return query if every else query.where(_doubts.c.left_out)
 
 
@@ -119,17 +124,6 @@ def _is_confirmed(id: ColumnElement[str]) -> ColumnElement[bool]:
 
 def _was_left_out() -> ColumnElement[bool]:
     return select(1).where(_doubts.c.correction == _corrections.c.id, _doubts.c.left_out).exists()
-
-
-def _is_superseded() -> ColumnElement[bool]:
-    """A later live correction speaks of the same place."""
-    later = _corrections.alias("later")
-    same = [getattr(later.c, name) == getattr(_corrections.c, name) for name in ("image", "page", "polygon")]
-    newer = or_(
-        later.c.created_at > _corrections.c.created_at,
-        and_(later.c.created_at == _corrections.c.created_at, later.c.n > _corrections.c.n),
-    )
-    return select(1).where(*same, newer, is_live(later.c.id)).exists()
 
 
 def _doubt(row: Row[Any]) -> Doubt:

@@ -238,6 +238,34 @@ def test_what_a_failed_run_has_seen_is_still_new(world: World) -> None:
     assert schedule.due(MODEL) is not None
 
 
+def test_who_cancels_a_waiting_run_is_not_overruled_at_once(world: World) -> None:
+    now = [time.time()]
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
+    correct(world, 2)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.cancel(run.id)
+    assert schedule.due(MODEL) is None
+    now[0] += 3601
+    assert schedule.due(MODEL) is not None
+
+
+def test_what_was_said_before_is_not_new_though_it_is_stored_later(world: World) -> None:
+    """As where two homes become one: the later word on a place is here already."""
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=1))
+    image = world.image("a")
+    world.store.corrections.add_many([store_parts.correction(image, created_at=2000.0)])
+    taken = snapshot.take(world.store, Task.OCR)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED, snapshot=taken.id)
+    world.store.corrections.add_many([store_parts.correction(image, created_at=1000.0)])
+    assert schedule.new_corrections(MODEL) == 0
+    world.store.corrections.add_many([store_parts.correction(image, created_at=3000.0)])
+    assert schedule.new_corrections(MODEL) == 1
+
+
 def test_imported_corrections_are_new_whenever_they_were_made(world: World) -> None:
     schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
     correct(world, 2)

@@ -1,5 +1,6 @@
 """What the command line asks of the caption model, and what it tells of it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from service_house import World
 from typer.testing import CliRunner
 
+from redpencil.settings import Settings
 from services import cli
+from services.client import Client
 
 
 @pytest.fixture
@@ -77,3 +80,40 @@ def test_status_tells_of_an_unused_model_in_one_line(world: World, run: Any) -> 
     assert len(about) == 1
     assert "no version yet" in about[0]
     assert "ocr: version 1 is served" in output
+
+
+def test_a_damaged_image_is_named_and_the_rest_of_a_set_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        (tmp_path / f"{n}.png").write_bytes(b"%d" % n)
+    rows = [json.dumps({"image": f"{n}.png", "captions": [f"text {n}"]}) for n in range(4)]
+    (tmp_path / "captions.jsonl").write_text("\n".join(rows))
+    kept: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/import"):
+            kept.append(request.content)
+            return httpx.Response(200, json={"accepted": request.content.count(b"\n") + 1, "refused": []})
+        if request.content == b"2":
+            return httpx.Response(422, json={"error": {"message": "it is cut short"}})
+        return httpx.Response(201, json={"image": "a" * 64})
+
+    real = httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **given: real(transport=httpx.MockTransport(answer), **given))
+    monkeypatch.setattr("services.cli_import.AT_ONCE", 2)
+    done = CliRunner().invoke(cli.app, ["dataset", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert "3 images, 3 texts kept" in done.output
+    assert "2.png: it is cut short" in done.output.replace("\n", "")
+    assert len(kept) == 2, "what was read is kept as it comes"
+
+
+def test_who_has_no_name_or_an_unusual_one_can_use_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert dict(Client(Settings())._http.headers.raw)[b"X-Author"].startswith(b"uid-")
+    monkeypatch.setattr("getpass.getuser", lambda: "山田")
+    assert dict(Client(Settings())._http.headers.raw)[b"X-Author"].decode() == "山田"

@@ -9,6 +9,7 @@ import pytest
 from redpencil.datasets import read
 from redpencil.errors import BadInput
 from redpencil.snapshot import side_of
+from redpencil.text import label
 from redpencil.types import Split, Task
 
 Write = Callable[[str, str], Path]
@@ -55,6 +56,25 @@ def test_a_split_says_on_which_side_an_image_stands(tmp_path: Path, write: Write
     write("captions.jsonl", "\n".join(map(json.dumps, rows)))
     wanted = Split.TRAIN if split.lower() == "train" else Split.HOLDOUT
     assert {side_of(s.group_in("set")) for s in read(tmp_path).samples[:30]} == {wanted}
+
+
+@pytest.mark.parametrize("group", ["", "Wo\u0308rter 1"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_it_stands_there_as_the_services_write_its_name(
+    tmp_path: Path, write: Write, split: str, group: str
+) -> None:
+    folder = tmp_path / "Wo\u0308rter"  # as a Mac writes it: the services keep it in NFC
+    rows = [{"image": f"{n}.png", "captions": ["x"], "split": split, "group": group and f"{group}{n}"}
+            for n in range(30)]  # fmt: skip
+    rows.append({"image": "val.png", "captions": ["x"], "split": "val"})
+    write(f"{folder.name}/captions.jsonl", "\n".join(map(json.dumps, rows)))
+    for row in rows:
+        write(f"{folder.name}/{row['image']}")
+    found = read(folder)
+    groups = [s.group_in(found.name) for s in found.samples[:30]]
+    assert {side_of(g) for g in groups} == {Split.TRAIN if split == "train" else Split.HOLDOUT}
+    assert [label(g, "group") for g in groups] == groups
+    assert all(g.startswith("W\u00f6rter") for g in groups)
 
 
 def test_a_set_without_a_part_to_judge_by_is_divided_by_hash(tmp_path: Path, write: Write) -> None:
@@ -147,4 +167,11 @@ def test_what_is_wrong_is_said_with_file_and_line(
     for name, content in files.items():
         write(name, content)
     with pytest.raises(BadInput, match=words):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["captions.jsonl", "lines.tsv", "train/train.json", "captions.txt"])
+def test_a_file_in_another_encoding_is_named(tmp_path: Path, write: Write, name: str) -> None:
+    write(name).write_bytes("Straße".encode("latin-1"))
+    with pytest.raises(BadInput, match=rf"{name} is not UTF-8"):
         read(tmp_path)

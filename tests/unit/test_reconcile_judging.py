@@ -149,6 +149,47 @@ def test_who_asked_by_api_is_who_promoted(world: World) -> None:
     assert last(world, "promote").who == "eve"
 
 
+def test_who_asked_is_remembered_whatever_happens_while_it_is_judged(world: World) -> None:
+    world.serve("1")
+    world.version("2", None)
+    world.version("9")
+    client = world.client(**{"x-author": "eve"})
+    client.post(f"/v1/models/{MODEL}/promote", json={"version": "2", "why": "looks good"})
+    client.post("/v1/experiments", json={"challenger": "9", "mirror": 0.5})
+    world.judge("2", Outcome.PASSED)
+    for _ in range(3):
+        world.tick()
+    assert (last(world, "promote").who, last(world, "promote").why) == ("eve", "looks good")
+
+
+def test_who_asked_for_another_is_not_who_moved_the_alias(world: World) -> None:
+    world.serve("1")
+    world.version("2", None)
+    world.store.ledger.append(promote.entry(MODEL, "ask", "eve", "looks good", "1", "2"))
+    world.serve("3")  # in the meantime
+    world.judge("2", Outcome.PASSED)
+    point(world, "2")
+    for _ in range(2):
+        world.tick()
+    assert last(world, "promote").who == "mlflow"
+
+
+def test_what_broke_down_before_says_nothing_of_a_new_trial(world: World) -> None:
+    world.serve("1")
+    world.version("2", None)
+    with_judge(world, "import sys; sys.exit('no space left on device')")
+    asked_at = time.time()
+    world.house.judge.ask(MODEL, "2")  # by somebody who does not wait for the answer
+    until_judged(world)
+    assert "no space" in (world.house.judge.failed_since(MODEL, "2", asked_at) or "")
+    assert world.house.judge.failed_since(MODEL, "2", time.time()) is None
+    with_judge(world, None)
+    assert world.client().post(f"/v1/models/{MODEL}/promote", json={"version": "2"}).status_code == 202
+    assert world.tick().state == "waiting"
+    world.house.judge.work()
+    assert world.tick().state == "judging"
+
+
 def test_a_version_that_waits_for_the_gate_is_not_forgotten_when_an_experiment_ends(world: World) -> None:
     world.serve("1")
     world.version("2")

@@ -82,6 +82,19 @@ def test_a_new_correction_of_the_place_settles_it(client: Client, doubted: list[
     assert [i["id"] for i in suspects(client)["items"]] == [doubted[1]["id"]]
 
 
+def test_it_is_settled_by_what_is_said_of_the_place_in_whatever_way(
+    world: World, client: Client, doubted: list[dict[str, Any]]
+) -> None:
+    first, second = (world.store.corrections.get(c["id"]) for c in doubted[:2])
+    image = world.store.images.get(second.image)
+    assert image is not None
+    client.post("/v1/corrections", json={"image": second.image, "text": "a line", "task": "caption"})
+    assert [i["id"] for i in suspects(client)["items"]] == [first.id, second.id], "a caption is no line"
+    client.post("/v1/corrections", json={"image": first.image, "text": "right"})
+    found = suspects(client)
+    assert ([i["id"] for i in found["items"]], found["left_out"]) == ([second.id], 1)
+
+
 def test_what_is_not_known_cannot_be_confirmed(client: Client) -> None:
     answer = client.post("/v1/corrections/corr_x/confirm", json={})
     assert answer.status_code == 404

@@ -9,7 +9,7 @@ import pytest
 from service_house import MODEL, Client, World, actions, error
 
 from redpencil.types import Outcome
-from services import models
+from services import models, promote
 
 
 @pytest.fixture
@@ -104,6 +104,50 @@ def test_an_override_needs_a_reason_and_is_on_record(world: World, client: Clien
     entry = world.store.ledger.deployments(MODEL, "2")[0]
     assert (entry.action, entry.who, entry.why) == ("override", "Eve", "the golden set is not our trade")
     assert world.registry.versions[MODEL, "2"]["gate.override"] == "Eve: the golden set is not our trade"
+
+
+def test_an_override_needs_something_to_override(world: World, client: Client) -> None:
+    world.serve("1", "2")
+    before = len(actions(world))
+    answer = client.post(f"/v1/models/{MODEL}/override", json={"version": "2", "why": "to be sure"})
+    assert (answer.status_code, len(actions(world))) == (409, before)
+    assert "gate.override" not in world.registry.versions[MODEL, "2"]
+    world.version("3", Outcome.FAILED, "worse")
+    assert client.post(f"/v1/models/{MODEL}/override", json={"version": "3", "why": "  "}).status_code == 422
+
+
+def test_an_override_by_a_name_with_a_colon_holds_once_too(world: World) -> None:
+    world.serve("1")
+    world.version("2", Outcome.FAILED, "worse")
+    client = world.client(**{"x-author": "ops: bob"})
+    client.post(f"/v1/models/{MODEL}/override", json={"version": "2", "why": "this once"})
+    world.tick()
+    client.post(f"/v1/models/{MODEL}/rollback", json={})
+    world.tick()
+    world.registry.set_alias(MODEL, "champion", "2")
+    assert world.tick().state == "refused"
+    assert world.store.serving.get(MODEL).champion == "1"
+
+
+def test_a_promotion_that_was_taken_is_not_lost_in_another_one(world: World, client: Client) -> None:
+    world.serve("1")
+    world.version("2")
+    world.version("3", None)
+    promote.promote(world.store, MODEL, "2", "bob", "passed")  # whose aliases are still owed
+    answer = client.post(f"/v1/models/{MODEL}/promote", json={"version": "3"})
+    assert answer.status_code == 202
+    world.tick()
+    assert world.registry.aliases[MODEL, "champion"] == "3"
+    assert world.house.judge.pending(MODEL, "3")
+
+
+def test_who_was_told_that_mlflow_is_down_has_not_asked(world: World, client: Client) -> None:
+    world.serve("1")
+    world.version("2", None)
+    world.registry.down = True
+    assert client.post(f"/v1/models/{MODEL}/promote", json={"version": "2"}).status_code == 503
+    world.registry.down = False
+    assert "ask" not in actions(world)
 
 
 def test_a_version_whose_bundle_is_gone_is_not_promoted(world: World, client: Client) -> None:
