@@ -28,7 +28,10 @@ LIFT = 1.5
 
 
 class _Prefix:
-    """A beginning of the text: its last character's class, all before, and what the language says of it."""
+    """A beginning of the text: its last character's class, all before, and what the language says of it.
+
+    The character is as sure as the surest step that says it, where it is more likely begun than repeated.
+    """
 
     __slots__ = ("before", "gain", "klass", "longer", "sure", "tail")
 
@@ -80,6 +83,7 @@ class _Search:
     def __init__(self, alphabet: tuple[str, ...], language: Language) -> None:
         self.alphabet, self.language = alphabet, language
         self.ways = [_Way(_Prefix(None, 0, EDGE, 0.0), 1.0, 0.0)]
+        self.standing: dict[_Prefix, float] = {}
 
     def hear(self, classes: list[tuple[int, float]]) -> None:
         """Go on by one step with the classes that it may be and their probabilities."""
@@ -88,6 +92,7 @@ class _Search:
             return
         blank: dict[_Prefix, float] = defaultdict(float)
         own: dict[_Prefix, float] = defaultdict(float)
+        self.standing = {way.prefix: way.likely for way in self.ways}
         least = self.ways[0].score + log(max(p for _, p in classes)) - NEAR - LIFT
         for way in self.ways:
             enough = exp(min(0.0, least - way.score))
@@ -102,21 +107,27 @@ class _Search:
         if klass == 0:
             blank[way.prefix] += way.likely * p
         elif klass != way.prefix.klass:
-            own[self._longer(way.prefix, klass, p)] += way.likely * p
+            self._begin(way.prefix, klass, p, way.likely * p, own)
         else:  # the same character still, or, behind a blank, once more
-            way.prefix.sure = max(way.prefix.sure, p)
+            if way.own >= way.blank:
+                way.prefix.sure = max(way.prefix.sure, p)
             own[way.prefix] += way.own * p
             if way.blank:
-                own[self._longer(way.prefix, klass, p)] += way.blank * p
+                self._begin(way.prefix, klass, p, way.blank * p, own)
 
-    def _longer(self, prefix: _Prefix, klass: int, p: float) -> _Prefix:
+    def _begin(self, prefix: _Prefix, klass: int, p: float, share: float, own: dict[_Prefix, float]) -> None:
+        longer = self._longer(prefix, klass)
+        own[longer] += share
+        if share > self.standing.get(longer, 0.0):
+            longer.sure = p
+
+    def _longer(self, prefix: _Prefix, klass: int) -> _Prefix:
         longer = prefix.longer.get(klass)
         if longer is None:
             character = self.alphabet[klass - 1]
             gain = prefix.gain + self.language.gain(prefix.tail, character)
             longer = _Prefix(prefix, klass, (prefix.tail + character)[1 - ORDER :], gain)
             prefix.longer[klass] = longer
-        longer.sure = max(longer.sure, p)
         return longer
 
     def text(self) -> LineText:

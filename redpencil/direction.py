@@ -11,7 +11,7 @@ stand behind their letter here as there.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import chain
 
 import regex
@@ -27,25 +27,31 @@ _CLASSES = {"L": "L", "R": "R", "AL": "A", "EN": "1", "AN": "2", "CS": ":", "ES"
 _KINDS = {kind: regex.compile(rf"\p{{Bidi_Class={name}}}") for name, kind in _CLASSES.items()}
 _KINDS |= {"(": regex.compile(r"\p{Ps}"), ")": regex.compile(r"\p{Pe}")}
 """How letters, figures, the signs between and beside figures and brackets are written in what follows."""
-_BACKWARD = re.compile(r"[RA](?:[^L]*[RA])?")
+_ATOM = r"(?:[RA]|\([^L()]*[RA][^L()]*\))"
+_BACKWARD = re.compile(rf"{_ATOM}(?:(?:[^L()]|\([^L()]*\))*{_ATOM})?")
 """What of a line that is read from left to right is read from right to left."""
 _PAIR = r"\([^RA2()]*[L1][^RA2()]*\)"
 _FORWARD = re.compile(
-    rf"[12]*L(?:(?:[^RA2()]|{_PAIR})*(?:L|1%*|{_PAIR}))?"  # foreign words, and figures behind them
+    # foreign words, with figures in them (12.5kg, $5M) and behind them
+    rf"(?:%*[12](?:[12:+%]*[12%])?)?L(?:(?:[^RA2()]|{_PAIR})*(?:L|1%*|{_PAIR}))?"
     r"|[12](?::?[12])*(?=[^LRA]*A)"  # figures behind Arabic, which is to their right: 1:5 and 1.5 are one
     r"|(?![^LRA]*A)(?:%*1(?:[:+]?1)*%*|2(?::?2)*)+"  # figures elsewhere: 1-5 and 50% are one too
     r"|(?P<none>.)"
 )
 """What of a line that is read from right to left is read from left to right; else one letter."""
+_FOREIGN, _AMONG = re.compile(r"[^L]*[RA][^L]*"), re.compile(r"[RA][^L]*[RA]")
+"""Such a part with all that is no letter around it, and from its first letter to its last."""
 
 
 def as_drawn(text: str) -> str:
     """A line's characters in the order in which they stand in its picture."""
     if not _LEFTWARD.search(text):
         return text
-    shown = get_display(text, base_dir="R" if runs_left(text) else "L")
+    left = runs_left(text)
+    shown = get_display(text, base_dir="R" if left else "L")  # with brackets as they were typed
     letters = regex.findall(r"\X", _REVERSED.sub(lambda m: m[2] + m[1][::-1], shown))
-    return "".join(_seen(letters)[0])
+    kinds = _kinds(letters)
+    return "".join(_turned(letters, _against(_order(kinds, left)) if left else _crossed(kinds)))
 
 
 def as_read(drawn: str) -> tuple[str, Sequence[int]]:
@@ -53,26 +59,42 @@ def as_read(drawn: str) -> tuple[str, Sequence[int]]:
     if not _LEFTWARD.search(drawn):
         return drawn, range(len(drawn))
     places = [range(*found.span()) for found in regex.finditer(r"\X", drawn)]
-    letters, order = _seen([drawn[at.start : at.stop] for at in places])
-    return "".join(letters[i] for i in order), list(chain.from_iterable(places[i] for i in order))
+    letters = [drawn[at.start : at.stop] for at in places]
+    parts = _order(_kinds(letters), runs_left(drawn))
+    turned, order = _turned(letters, _against(parts)), list(chain.from_iterable(at for at, _ in parts))
+    return "".join(turned[i] for i in order), list(chain.from_iterable(places[i] for i in order))
 
 
-def _seen(letters: list[str]) -> tuple[list[str], list[int]]:
-    """The letters of a line, turned round where it is read from right to left, and the order of reading.
+def _order(kinds: str, left: bool) -> list[tuple[range, bool]]:
+    """The parts of a drawn line as they are read, and of each whether it runs from right to left."""
+    parts, at = list[tuple[range, bool]](), 0
+    for start, end in [(0, len(kinds))] if left else [part.span() for part in _BACKWARD.finditer(kinds)]:
+        found = [(range(*m.span()), m["none"] is not None) for m in _FORWARD.finditer(kinds, start, end)]
+        parts += [(range(at, start), False), *reversed(found)]
+        at = end
+    return [*parts, (range(at, len(kinds)), False)]
 
-    Turning them twice gives what they were.
+
+def _against(parts: list[tuple[range, bool]]) -> set[int]:
+    return {i for places, backward in parts for i in places if backward}
+
+
+def _crossed(kinds: str) -> set[int]:
+    """What is turned round within a line that is read from left to right.
+
+    Signs among letters that run from right to left, and of brackets those that look away from each other.
     """
-    kinds = "".join(map(_kind, letters))
-    whole = runs_left("".join(letters))
-    turned, order = list(letters), list[int]()
-    for start, end in [(0, len(kinds))] if whole else [part.span() for part in _BACKWARD.finditer(kinds)]:
-        parts = list(_FORWARD.finditer(kinds, start, end))
-        for part in parts:
-            if part["none"]:
-                turned[part.start()] = _turned(letters[part.start()])
-        order += range(len(order), start)
-        order += chain.from_iterable(range(*part.span()) for part in reversed(parts))
-    return turned, order + list(range(len(order), len(letters)))
+    found: set[int] = set()
+    for among in _AMONG.finditer(kinds):
+        found |= {i for i in range(*among.span()) if kinds[i] not in "()"}
+    for stretch in _FOREIGN.finditer(kinds):
+        open_ones: list[int] = []
+        for i in (i for i in range(*stretch.span()) if kinds[i] in "()"):
+            if not open_ones or kinds[open_ones[-1]] == kinds[i]:
+                open_ones.append(i)
+            elif kinds[other := open_ones.pop()] == ")":
+                found |= {other, i}
+    return found
 
 
 def runs_left(text: str) -> bool:
@@ -84,10 +106,14 @@ def runs_left(text: str) -> bool:
     return 0 < 2 * leftward >= len(_RIGHTWARD.findall(text))
 
 
+def _kinds(letters: Sequence[str]) -> str:
+    return "".join(map(_kind, letters))
+
+
 def _kind(letter: str) -> str:
     return next((kind for kind, wanted in _KINDS.items() if wanted.match(letter)), " ")
 
 
-def _turned(letter: str) -> str:
-    first: str = MIRRORED.get(letter[0], letter[0])
-    return first + letter[1:]
+def _turned(letters: Sequence[str], places: Container[int]) -> list[str]:
+    """The letters, with brackets and the like at some places looking the other way."""
+    return [MIRRORED.get(x[0], x[0]) + x[1:] if i in places else x for i, x in enumerate(letters)]

@@ -60,7 +60,7 @@ class NGram:
         return found
 
     def cost(self, asked: Iterable[str], own: Iterable[str] = ()) -> float:
-        """Nats that it takes to say these pieces, as if its `own`, which it has counted, had not been."""
+        """Nats that it takes to say these pieces, as if its `own`, as far as it has them, had not been."""
         less = self._less(own)
         return sum(-log(self.probability(piece[:-1], piece[-1], less)) for piece in asked)
 
@@ -74,7 +74,8 @@ class NGram:
 
     def _less(self, pieces: Iterable[str]) -> _Less:
         """One copy of these, of every length."""
-        counts = Counter(piece[start:] for piece in pieces for start in range(len(piece)))
+        counted = (piece for piece in pieces if piece in self.pieces)
+        counts = Counter(piece[start:] for piece in counted for start in range(len(piece)))
         often, different = Counter[str](), Counter[str]()
         for piece, n in counts.items():
             often[piece[:-1]] += n

@@ -137,7 +137,8 @@ class Cycle:
             lines = job.lines(self.blobs)
             model = self.tuned(job, lines)
             shown = lines.shown()
-            model.to_bundle(beside, shown, self.lineage(job) | {"reach": job.reach})
+            reached = {"reach": job.reach} if isinstance(model, LineModel) else {}
+            model.to_bundle(beside, shown, self.lineage(job) | reached)
             if parent := self.parent(job):
                 met = [*lines.learn, *lines.validate, *lines.again]
                 new, known = ([x for x in met if (x.key in job.known) is k] for k in (False, True))

@@ -17,7 +17,7 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
     chosen = recipe.find(run.recipe)
     hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
-    _check_reach(run.params.get("reach", 1.0))
+    chosen.check(hyper, _reach(run.params.get("reach", 1.0)))
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings, taught=bool(hyper.unlabelled))
     assert run.snapshot is not None
@@ -27,15 +27,16 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
 
 
-def _check_reach(share: object) -> None:
+def _reach(given: object) -> float:
     try:
-        fits = 0 < float(str(share)) <= 1
+        share = float(str(given))
     except ValueError:
-        fits = False
-    if not fits:
+        share = 0.0
+    if not 0 < share <= 1:
         raise BadInput(
-            f"training parameter reach is a share of the way from the parent (0 < reach <= 1), not {share!r}"
+            f"training parameter reach is a share of the way from the parent (0 < reach <= 1), not {given!r}"
         )
+    return share
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, taught: bool) -> Run:

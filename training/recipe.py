@@ -8,6 +8,7 @@ import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -33,6 +34,9 @@ H = TypeVar("H", bound="Hyper")
 
 ANEW = "none"
 """The `parent` of a run that goes on from no version."""
+
+COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
+COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every")
 
 USUAL_STEPS = (100, 400)
 """Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
@@ -113,6 +117,11 @@ class Hyper:
             raise BadInput("training parameter unlabelled needs replay above 0: such lines are rehearsed")
         if min(self.batch, self.accumulate) < 1:
             raise BadInput("training parameters batch and accumulate are at least 1")
+        for name in COUNTS:
+            if not 0 <= getattr(self, name) < inf:
+                raise BadInput(f"training parameter {name} is 0 or more, not {getattr(self, name)}")
+        if not (self.steps or self.passes or self.many_passes):
+            raise BadInput("a run without steps learns nothing: set steps, passes or many_passes")
 
     def beside(self, new: int, read: int) -> Hyper:
         """These for a run with so many new lines and so many that a teacher read.
@@ -267,7 +276,7 @@ class Recipe:
     parent's alphabet is kept and only ever grows at its end. `hyper` is of the defaults' class.
     A run goes on from the champion, always anew, or ("own") from a champion of the same family and
     else anew; its parameter `parent` names another version, or ANEW. `task` is what the family is
-    made for; it can be trained for others.
+    made for; it can be trained for others. What `rehearses` is a LineModel, and can be held back.
     """
 
     name: str
@@ -276,6 +285,20 @@ class Recipe:
     build: Callable[[Path | None, Iterable[str], Any], Learner]
     starts_from: Literal["champion", "own", "scratch"]
     task: Task = Task.OCR
+    rehearses: bool = True
+
+    def check(self, hyper: Hyper, reach: float) -> None:
+        """BadInput where a run asks for what the family does not do."""
+        asked = {name: getattr(hyper, name) for name in ("replay", "unlabelled", "primer")}
+        asked = {name: value for name, value in asked.items() if value}
+        if reach < 1:
+            asked["reach"] = reach
+        if asked and not self.rehearses:
+            name, value = asked.popitem()
+            raise BadInput(
+                f"training parameter {name}={value} is for families that read lines by CTC; {self.name} "
+                "learns from corrections alone, all the way: leave it out"
+            )
 
 
 def model_of(chosen: Recipe, settings: Settings, asked: str | None = None) -> str:

@@ -57,6 +57,10 @@ def test_training_parameters_are_checked() -> None:
         ({"replay": 1}, "below 1"),
         ({"replay": 0, "unlabelled": 5}, "replay above 0"),
         ({"batch": 0}, "at least 1"),
+        ({"clip": -1}, "clip is 0 or more, not -1"),
+        ({"report_every": -10}, "report_every is 0 or more"),
+        ({"lr": "nan"}, "lr is 0 or more"),
+        ({"steps": 0, "passes": 0}, "learns nothing: set steps, passes or many_passes"),
     ):
         with pytest.raises(BadInput, match=said):
             Hyper().updated(wrong)
@@ -70,6 +74,27 @@ def test_what_a_version_keeps_cannot_be_asked_otherwise() -> None:
     assert replace(usual, hidden=64).going_on({"hidden": 64}, usual).to_dict()["hidden"] == 64
     with pytest.raises(BadInput, match=r"hidden is 64 .* not 128: leave it out, or .* parent=none"):
         replace(usual, hidden=128).going_on({"hidden": 64}, usual)
+
+
+@pytest.mark.parametrize(
+    ("params", "reach", "said"),
+    [
+        ({"unlabelled": 500, "replay": 0.5}, 1.0, "unlabelled=500"),
+        ({"primer": 100}, 1.0, "primer=100"),
+        ({"replay": 0.5}, 1.0, "replay=0.5"),
+        ({}, 0.4, "reach=0.4"),
+    ],
+)
+@pytest.mark.parametrize("name", ["catr", "clip_prefix", "qwen_vl_lora", "vit_gated"])
+def test_who_writes_tokens_says_what_it_does_not_do(
+    name: str, params: dict[str, float], reach: float, said: str
+) -> None:
+    chosen = recipe.find(name)
+    chosen.check(chosen.defaults, 1.0)
+    with pytest.raises(BadInput, match=f"{said} is for families that read lines by CTC; {name} learns"):
+        chosen.check(chosen.defaults.updated(params), reach)
+    for reader in map(recipe.find, ("crnn", "ppocr")):
+        reader.check(reader.defaults.updated(params), reach)
 
 
 def test_few_lines_are_learned_in_few_steps() -> None:

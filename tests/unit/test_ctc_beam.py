@@ -104,3 +104,10 @@ def test_a_long_line_of_doubt_neither_vanishes_nor_overflows() -> None:
 def test_an_odd_class_means_a_damaged_bundle() -> None:
     with pytest.raises(Damaged, match="class 4"):
         read([{1: 0.5, 4: 0.5}])
+
+
+def test_of_two_equal_letters_each_is_as_sure_as_its_own_steps() -> None:
+    steps: Steps = [{1: 0.99, 2: 0.01}, {2: 0.55, 0: 0.45}, {0: 0.98, 2: 0.02}, {2: 0.99, 0: 0.01}]
+    found = read(steps, Language.of([]))
+    assert found.text == "abb"
+    assert found.char_confidence == pytest.approx((0.99, 0.55, 0.99), abs=1e-4)

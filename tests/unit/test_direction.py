@@ -24,6 +24,8 @@ DRAWN = {
     f"{HEBREW} 10 20 10-20 50%": f"50% 10-20 20 10 {HEBREW[::-1]}",
     f"{ARABIC} 10-20 1.5": f"1.5 20-10 {ARABIC[::-1]}",
     f"«{ARABIC}» ١٢٣": f"١٢٣ «{ARABIC[::-1]}»",
+    f"{HEBREW} 12.5kg {HEBREW} $5M": f"$5M {HEBREW[::-1]} 12.5kg {HEBREW[::-1]}",
+    f"the words in ({HEBREW}) are Hebrew": f"the words in ({HEBREW[::-1]}) are Hebrew",
     f"the words {HEBREW} 12 {HEBREW} are Hebrew": f"the words {HEBREW[::-1]} 12 {HEBREW[::-1]} are Hebrew",
 }
 
@@ -32,6 +34,19 @@ DRAWN = {
 def test_a_text_is_drawn_and_read_again(text: str, drawn: str) -> None:
     assert as_drawn(text) == drawn
     assert as_read(drawn)[0] == text
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        (f"see chapter 3 of {HEBREW} (12)", f"see chapter 3 of (12) {HEBREW[::-1]}"),
+        (f"a long English line (ה) {HEBREW} (א)", f"a long English line (ה) (א) {HEBREW[::-1]}"),
+        (f"{HEBREW} 12 IBM", f"IBM 12 {HEBREW[::-1]}"),
+    ],
+)
+def test_what_is_drawn_like_another_text_is_read_as_one_of_them(text: str, drawn: str) -> None:
+    assert as_drawn(text) == drawn
+    assert as_drawn(as_read(drawn)[0]) == drawn
 
 
 def test_signs_and_joiners_stay_behind_their_letter() -> None:

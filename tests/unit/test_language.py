@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from redpencil import language
 from redpencil.bundle import Graph, Manifest
 from redpencil.errors import Damaged
-from redpencil.language import HALF, WEIGHT, Language
+from redpencil.language import HALF, WEIGHT, Language, pieces_of
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from redpencil.words import Words
@@ -130,3 +130,33 @@ def test_words_have_a_say_in_every_line_and_texts_in_lines_like_them(tmp_path: P
     assert again.gain("\nn", "o") == pytest.approx(texts.gain("\nn", "o") + words.gain("\nn", "o"))
     assert texts.of_line(own=False) is None
     assert again.told(["more"]).words is again.words
+
+
+def test_of_too_many_pieces_the_new_ones_stay_and_no_script_comes_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(language, "MOST", 60)
+    full = Language.of(f"word{n} and" for n in range(40))
+    assert len(full.pieces) == 60
+    grown = full.told(["ಕನ್ನಡ"])
+    assert grown.knows("ಕನ್ನಡ")
+    both = Language.of([f"word{n} ಕ{n}ನ" for n in range(40)])
+    assert any("ಕ" in piece for piece in both.pieces)
+    assert any("w" in piece for piece in both.pieces)
+
+
+def test_what_it_could_not_keep_whole_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"line {n} of {n * 7919} words" for n in range(60)]
+    monkeypatch.setattr(language, "MOST", len(Language.of(texts).pieces) - 40)
+    full = Language.of(texts)
+    assert not all(set(pieces_of(text)) <= set(full.pieces) for text in texts)
+    assert all(map(full.knows, texts))
+    assert not full.knows("something else")
+
+
+def test_what_was_not_kept_is_not_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of many texts is judged without itself, though few of its pieces were counted."""
+    texts = [f"{n * 7919} {n * 104729}" for n in range(60)]
+    monkeypatch.setattr(language, "MOST", 50)
+    full = Language.of(texts)
+    assert all(0 < full.cost(text, text) < 1000 for text in texts)

@@ -194,5 +194,6 @@ RECIPE = Recipe(
     ),
     build=build,
     starts_from="own",
+    rehearses=False,
     task=Task.CAPTION,
 )

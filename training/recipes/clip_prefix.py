@@ -248,5 +248,6 @@ RECIPE = Recipe(
     ),
     build=build,
     starts_from="own",
+    rehearses=False,
     task=Task.CAPTION,
 )

@@ -291,5 +291,6 @@ RECIPE = Recipe(
     ),
     build=build,
     starts_from="own",
+    rehearses=False,
     task=Task.CAPTION,
 )
