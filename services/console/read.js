@@ -37,6 +37,7 @@ async function asks() {
   return h("select", { id: "asked" }, ...(await Promise.all(groups)).flat());
 }
 
+const lines = (count) => (count === 1 ? "1 line" : `${count} lines`);
 const option = (value, words) => h("option", { value, selected: value === wish }, words);
 
 async function take(files, path) {
@@ -58,7 +59,7 @@ async function recent() {
   const { items } = await get("/v1/predictions?limit=10");
   if (!items.length) return h("p", { class: "faint" }, "Nothing was read yet.");
   const rows = items.map((p) => h("li", {}, h("a", { href: `#/read/${p.id}` }, new Date(1000 * p.created_at).toLocaleString()),
-    ` · ${p.task === "caption" ? "caption" : `${p.lines} lines`} by version ${p.version}`));
+    ` · ${p.task === "caption" ? "caption" : lines(p.lines)} by version ${p.version}`));
   return h("section", {}, h("h2", {}, "Read lately"), h("ul", {}, rows));
 }
 
@@ -73,7 +74,7 @@ async function open(main, id) {
   const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, b.text || "(empty)")]));
   list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
   const slot = h("div");
-  side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : `${prediction.blocks.length} lines`), list);
+  side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : lines(prediction.blocks.length)), list);
   main.append(
     h("p", { class: "small faint" }, `${prediction.id} · version ${prediction.version} (${prediction.variant}) · ${Math.round(prediction.latency_ms)} ms · `,
       h("a", { href: `#/lineage/${prediction.id}` }, "lineage")),
