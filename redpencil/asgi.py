@@ -107,6 +107,14 @@ async def handle(request: Any, exc: BaseException) -> Answer:
     return Answer(*error_body(exc, request_id_of(request.scope)))
 
 
+def as_sent(header: str) -> str:
+    """A header in UTF-8, as most clients write it, though HTTP reads it as Latin-1."""
+    try:
+        return header.encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        return header
+
+
 def request_id_of(scope: Scope) -> str:
     """The id of this request, as `Edge` found or made it."""
     return str(scope.get("state", {}).get("request_id", ""))
@@ -142,7 +150,7 @@ class Edge:
         scope["state"] = {**(scope.get("state") or {}), "request_id": request_id}
         exchange = _Exchange(receive, send, request_id, self.max_body, self.echo)
         try:
-            self._admit(scope["path"], given)
+            self._admit(scope, given)
             await self.app(scope, exchange.receive, exchange.send)
         except errors.RedpencilError as exc:
             await exchange.fail(exc)
@@ -150,7 +158,10 @@ class Edge:
             log.exception("request %s: %s %s failed", request_id, scope["method"], scope["path"])
             await exchange.fail(exc)
 
-    def _admit(self, path: str, given: dict[bytes, bytes]) -> None:
+    def _admit(self, scope: Scope, given: dict[bytes, bytes]) -> None:
+        path = scope["path"]
+        if "\0" in path or b"%00" in scope.get("query_string", b""):
+            raise errors.Malformed("the address contains the character U+0000, which nothing here has")
         if self.keys and not (path in self.exact or (self.prefixes and path.startswith(self.prefixes))):
             self._check_key(given.get(b"authorization", b""))
         length = given.get(b"content-length", b"0")

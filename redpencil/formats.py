@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -17,7 +17,7 @@ import pypdfium2
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from redpencil.errors import BadImage, RedpencilError, TooLarge, UnsupportedMedia
+from redpencil.errors import BadImage, BadInput, RedpencilError, TooLarge, UnsupportedMedia
 
 Pixels = NDArray[np.uint8]
 """H x W x 3, RGB, as it is meant to be looked at."""
@@ -34,6 +34,8 @@ READABLE = (
     "AVIF",
 )  # MPO, many phones' JPEG, comes with JPEG
 WE_READ = "JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000, AVIF and PDF are read"
+IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"BM", b"\0\0\0\x0cjP")
+"""How files of images begin, which may hold any words further on."""
 PDF_DPI = 200
 DOCUMENT_PAGES = 4  # all pages of one document together may hold so many times max_pixels
 EXIF_ORIENTATION = 0x0112
@@ -42,8 +44,10 @@ LONGEST_SIDE = 100_000  # pixels; a page that is longer is a trap
 _pdfium = threading.Lock()  # PDFium is not thread-safe
 
 
-def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: int) -> list[Pixels]:
-    """Every page of an uploaded image or PDF.
+def open_pages(
+    data: bytes, media_type: str | None, max_pixels: int, max_pages: int, only: int | None = None
+) -> list[Pixels]:
+    """Every page of an uploaded image or PDF, or `only` one of them, counted from 0.
 
     The bytes decide what it is; a declared media type is only refused where it is no image at
     all. Raises UnsupportedMedia, TooLarge or BadImage, before decoding where the header tells.
@@ -53,7 +57,7 @@ def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: 
         raise BadImage("the image is empty (0 bytes)")
     pages = _pdf_pages if is_pdf(data) else _image_pages
     try:
-        return list(pages(data, max_pixels, max_pages))
+        return list(pages(data, max_pixels, max_pages, only))
     except RedpencilError:
         raise
     except MemoryError as error:
@@ -63,8 +67,8 @@ def open_pages(data: bytes, media_type: str | None, max_pixels: int, max_pages: 
 
 
 def is_pdf(data: bytes) -> bool:
-    """Whether an upload is taken for a PDF: its mark may stand behind some other bytes."""
-    return b"%PDF-" in data[:1024]
+    """Whether an upload is taken for a PDF: its mark may stand behind some other bytes, but no image's."""
+    return b"%PDF-" in data[:1024] and not data.startswith(IMAGES)
 
 
 def _check_media_type(media_type: str | None) -> None:
@@ -91,15 +95,23 @@ def _check_pages(count: int, max_pages: int) -> None:
         )
 
 
+def _wanted(count: int, only: int | None) -> Sequence[int]:
+    if only is None:
+        return range(count)
+    if only >= count:
+        raise BadInput(f"the image has {count} page(s), counted from 0; there is no page {only}")
+    return [only]
+
+
 # --- images -------------------------------------------------------------------------------------
 
 
-def _image_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
+def _image_pages(data: bytes, max_pixels: int, max_pages: int, only: int | None) -> Iterator[Pixels]:
     with _open_image(data) as image:
         _check_size(*image.size, max_pixels)
         count = _frames(image, max_pages) if image.format == "TIFF" else 1
         left = DOCUMENT_PAGES * max_pixels
-        for index in range(count):
+        for index in _wanted(count, only):
             if index:
                 image.seek(index)
                 _check_size(*image.size, max_pixels)
@@ -237,7 +249,7 @@ def _grey(image: Image.Image) -> Pixels:
 # --- PDF ----------------------------------------------------------------------------------------
 
 
-def _pdf_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]:
+def _pdf_pages(data: bytes, max_pixels: int, max_pages: int, only: int | None) -> Iterator[Pixels]:
     """PDFium does one thing at a time; between two pages other documents have their turn."""
     with _pdfium:
         document = _open_pdf(data)
@@ -249,7 +261,7 @@ def _pdf_pages(data: bytes, max_pixels: int, max_pages: int) -> Iterator[Pixels]
                 raise BadImage("the PDF has no page")
             document.init_forms()
         share = max_pixels * min(1.0, DOCUMENT_PAGES / count)
-        for index in range(count):
+        for index in _wanted(count, only):
             with _pdfium:
                 rendered = _render(document[index], share)
             yield rendered

@@ -8,6 +8,8 @@ from redpencil.errors import BadInput
 
 LIMIT = 2_000
 """Most characters of one line."""
+WRITTEN = r"^[^\x00]*$"
+"""Text that every database can keep."""
 LABEL_LIMIT = 200
 """Most characters of a name: an author, a group, a key."""
 

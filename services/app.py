@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from redpencil import asgi
 from redpencil.blobs import Blobs
 from redpencil.errors import RedpencilError
+from redpencil.origin import SameOrigin
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -24,7 +25,6 @@ from services import control, experiments, feedback, front, metrics, models, rev
 from services.audit import Auditor
 from services.house import House
 from services.judge import Judge
-from services.origin import SameOrigin
 from services.pictures import Pictures
 from services.reconcile import Reconciler
 from services.scheduler import Scheduler

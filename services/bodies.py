@@ -7,12 +7,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, field_validator
 
+from redpencil.text import WRITTEN
 from redpencil.types import CorrectionState, Kind, Task
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-WRITTEN = r"^[^\x00]*$"
-"""Text that every database can keep."""
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=WRITTEN)]
 Words = Annotated[str, Field(max_length=2000, pattern=WRITTEN)]
 Point = Annotated[list[float], Field(min_length=2, max_length=2)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -44,7 +43,7 @@ class NewCorrection(Place):
     """The truth for one line or caption: of a prediction (`region` may be left out where it has but one),
     or of a place on an image that is known here. `kind` accept takes the predicted text."""
 
-    prediction_id: str | None = Field(None, examples=["pred_0199c0ffee12_9f86d081884c7d65"])
+    prediction_id: str | None = Field(None, pattern=WRITTEN, examples=["pred_0199c0ffee12_9f86d081884c7d65"])
     region: str | None = Field(None, examples=["p0-b3"])
     image: Sha256 | None = None
     text: str | None = Field(None, examples=["Alte Drucke und Karten"])

@@ -28,7 +28,7 @@ class Client:
         headers: dict[str, Any] = {"X-Author": _login().encode()}
         if keys:
             headers["Authorization"] = f"Bearer {keys[0]}"
-        self._http = httpx.Client(timeout=TIMEOUT_S, headers=headers)
+        self._http = httpx.Client(timeout=TIMEOUT_S, headers=headers, trust_env=False)
 
     def read(self, path: str, **query: Any) -> Any:
         return self._call("GET", self._settings.services + path, params=_given(query))

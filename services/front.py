@@ -38,7 +38,7 @@ PASSED_BACK = ("content-type", "retry-after", "x-model-version", "x-model-varian
 @asynccontextmanager
 async def client(app: FastAPI) -> AsyncIterator[None]:
     """The connection to serving lives as long as the app."""
-    async with httpx.AsyncClient(timeout=READ_S) as app.state.serving:
+    async with httpx.AsyncClient(timeout=READ_S, trust_env=False) as app.state.serving:
         yield
 
 
@@ -54,8 +54,8 @@ def index() -> Response:
 
 @router.get("/console/{name}", include_in_schema=False)
 def page(name: str) -> Response:
-    path = PAGES / name
-    if path.suffix not in KINDS or path.parent != PAGES or not path.is_file():
+    path = next((file for file in PAGES.iterdir() if file.name == name and file.suffix in KINDS), None)
+    if path is None:
         raise NotFound(f"there is no page {name!r}")
     return FileResponse(path, media_type=KINDS[path.suffix], headers=GUARDS)
 
@@ -66,7 +66,7 @@ async def predict(request: Request, house: Here) -> Response:
     """Passed on to serving as it is; the answer too."""
     serving: httpx.AsyncClient = request.app.state.serving
     url = httpx.URL(house.settings.serving + request.url.path, query=request.url.query.encode())
-    headers = {k: v for k in PASSED_ON if (v := request.headers.get(k)) is not None}
+    headers = [(k, v) for k, v in request.headers.raw if k.decode("latin-1") in PASSED_ON]
     try:
         answer = await serving.post(url, content=await request.body(), headers=headers)
     except httpx.TimeoutException as error:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from redpencil.asgi import as_sent
 from redpencil.blobs import Blobs
 from redpencil.errors import BadInput, NotFound
 from redpencil.registry import Registry
@@ -53,20 +54,12 @@ def house(request: Request) -> House:
 
 def caller(request: Request) -> str:
     """Who asks: the X-Author header, else a short name of the API key, else anonymous."""
-    if name := _as_sent(request.headers.get("x-author", "")).strip():
+    if name := as_sent(request.headers.get("x-author", "")).strip():
         return name_of_person(name)
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key:
         return f"key-{hashlib.sha256(key.strip().encode()).hexdigest()[:8]}"
     return "anonymous"
-
-
-def _as_sent(header: str) -> str:
-    """A header in UTF-8, as most clients write it, though HTTP reads it as Latin-1."""
-    try:
-        return header.encode("latin-1").decode("utf-8")
-    except UnicodeDecodeError:
-        return header
 
 
 def name_of_person(name: str) -> str:

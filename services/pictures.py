@@ -9,40 +9,42 @@ import cv2
 import numpy as np
 
 from redpencil.blobs import Blobs
-from redpencil.errors import BadInput, NotFound
+from redpencil.errors import NotFound
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Polygon
 
 KEPT_BYTES = 128 * 2**20
+TURNS = 16
 
 
 class Pictures:
-    """Decodes stored images; the last few stay decoded, within `KEPT_BYTES`."""
+    """Decodes pages of stored images; the last few stay decoded, within `KEPT_BYTES`."""
 
     def __init__(self, store: Store, blobs: Blobs, settings: Settings) -> None:
         self._store, self._blobs, self._settings = store, blobs, settings
-        self._kept: OrderedDict[str, list[Pixels]] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int], Pixels] = OrderedDict()
         self._lock = threading.Lock()
-
-    def pages(self, sha256: str) -> list[Pixels]:
-        with self._lock:
-            if sha256 in self._kept:
-                self._kept.move_to_end(sha256)
-                return self._kept[sha256]
-        if (image := self._store.images.get(sha256)) is None:
-            raise NotFound(f"no image {sha256} is known here; send it for a prediction first")
-        data = self._blobs.get(sha256)
-        pages = open_pages(data, image.media_type, self._settings.max_pixels, self._settings.max_pages)
-        self._keep(sha256, pages)
-        return pages
+        self._turns = [threading.Lock() for _ in range(TURNS)]
 
     def page(self, sha256: str, index: int) -> Pixels:
-        pages = self.pages(sha256)
-        if index >= len(pages):
-            raise BadInput(f"the image has {len(pages)} page(s), counted from 0; there is no page {index}")
-        return pages[index]
+        """A page, upright. Who asks for one that is being decoded waits for it."""
+        with self._turns[hash(sha256) % TURNS]:
+            with self._lock:
+                if (found := self._kept.get((sha256, index))) is not None:
+                    self._kept.move_to_end((sha256, index))
+                    return found
+            page = self._decoded(sha256, index)
+            self._keep((sha256, index), page)
+            return page
+
+    def _decoded(self, sha256: str, index: int) -> Pixels:
+        if (image := self._store.images.get(sha256)) is None:
+            raise NotFound(f"no image {sha256} is known here; send it for a prediction first")
+        limits = self._settings.max_pixels, self._settings.max_pages
+        (page,) = open_pages(self._blobs.get(sha256), image.media_type, *limits, only=index)
+        return page
 
     def png(self, sha256: str, index: int, polygon: Polygon | None = None, width: int | None = None) -> bytes:
         """A page, or a line of it turned upright, no wider than `width` px."""
@@ -56,8 +58,8 @@ class Pictures:
         assert done
         return bytes(png)
 
-    def _keep(self, sha256: str, pages: list[Pixels]) -> None:
+    def _keep(self, key: tuple[str, int], page: Pixels) -> None:
         with self._lock:
-            self._kept[sha256] = pages
-            while sum(p.nbytes for kept in self._kept.values() for p in kept) > KEPT_BYTES:
+            self._kept[key] = page
+            while len(self._kept) > 1 and sum(p.nbytes for p in self._kept.values()) > KEPT_BYTES:
                 self._kept.popitem(last=False)

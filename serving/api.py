@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from redpencil import asgi
 from redpencil.errors import RedpencilError
+from redpencil.origin import SameOrigin
 from redpencil.settings import Settings
 from serving import chat, infer_v2, trace, upload
 from serving.engine import Engine
@@ -47,6 +48,7 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         app.add_exception_handler(kind, _handle)
     if spans := trace.tracer(settings.otlp_endpoint):
         app.add_middleware(trace.Traced, tracer=spans)
+    app.add_middleware(SameOrigin)
     app.add_middleware(
         asgi.Edge,
         keys=keys,

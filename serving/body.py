@@ -14,11 +14,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from redpencil.errors import BadImage, BadInput, Malformed, UnsupportedMedia
 from redpencil.types import Task
-from serving.protocol import BODIES, OPTIONS, ImageBody, OcrOptions, Options
+from serving.protocol import BODIES, MOST_IMAGES, OPTIONS, ImageBody, OcrOptions, Options
 from serving.reader import Mode, Upload
 
 M = TypeVar("M", bound=BaseModel)
-MAX_PARTS = 1000
+MAX_PARTS = MOST_IMAGES
 RAW = ("application/pdf", "application/x-pdf", "application/octet-stream", "binary/octet-stream")
 HOW = (
     "send an image as the body with its own Content-Type (image/*, application/pdf), "

@@ -23,6 +23,7 @@ from serving.reader import Upload
 from serving.upload import FAILURES, length_of, models_of, note, received, taken_apart, told
 
 router = APIRouter(tags=["OpenAI-compatible"])
+MOST = 1000  # messages, and parts of one
 HOW = "send the image itself as a data URL: data:image/png;base64,..."
 
 
@@ -49,7 +50,7 @@ class Message(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)  # answers that are sent back have more fields
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | Annotated[list[Part], Field(max_length=MOST)] | None = None
 
 
 class ChatBody(Strict):
@@ -58,7 +59,7 @@ class ChatBody(Strict):
         "experiment: ocr:3",
         examples=["ocr", "caption:2"],
     )
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MOST)
     group: str | None = Field(None, max_length=200, description="as in POST /v1/ocr; not in OpenAI's API")
     user: str = Field("", max_length=200, description="client_key of POST /v1/ocr")
     stream: Literal[False] | None = Field(None, description="answers come in one piece")
@@ -106,7 +107,7 @@ async def models(request: Request) -> dict[str, Any]:
 
 
 def _asked(chat: ChatBody, engine: Engine, version: str, headers: Any) -> Asked:
-    client = chat.user or headers.get("x-client-key", "")
+    client = chat.user or asgi.as_sent(headers.get("x-client-key", ""))
     said: dict[str, object] = {"client_key": client, "group": chat.group}
     if ":" in chat.model:
         said["model_version"] = version
@@ -137,7 +138,7 @@ def _upload(url: str, group: str | None) -> Upload:
         raise BadInput(f"{url[:60]!r} is no data URL, and nothing is fetched from elsewhere; {HOW}")
     if not comma or not kind.lower().endswith(";base64"):
         raise BadInput(f"the data URL is not base64; {HOW}")
-    return Upload(decoded(data), kind.split(";")[0] or None, group)
+    return Upload(decoded(data), kind.split(";")[0].replace("\0", "") or None, group)
 
 
 def _completion(predictions: Sequence[Prediction]) -> dict[str, Any]:

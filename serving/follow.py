@@ -69,6 +69,13 @@ class Loader:
         log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
         return Reader(version, reader)
 
+    def fits(self, reader: Reader) -> bool:
+        """Whether a reader is of the precision that the gate let in, which may have come after it."""
+        if self._device == "cuda":
+            return True
+        allowed = served_precision(self._store, self._model, reader.version)
+        return allowed in (None, reader.bundle.precision)
+
 
 class Follower:
     """A thread that keeps `current` as the database wants it, and says so in `replicas`."""
@@ -124,7 +131,7 @@ class Follower:
         if served:
             return served
         with self._extra_lock:
-            if version not in self._extra:
+            if version not in self._extra or not self._fits(self._extra[version]):
                 self._extra[version] = self._load_extra(version)
             self._extra.move_to_end(version)
             while len(self._extra) > EXTRA_VERSIONS:
@@ -177,10 +184,12 @@ class Follower:
         return "; ".join(complaints) or None
 
     def _ensure(self, version: str | None, readers: dict[str, Reader]) -> str | None:
-        """Load what is missing into `readers`; what went wrong, if it did."""
-        if version is None or version in readers:
+        """Load what is missing into `readers`, or is of another precision; what went wrong, if it did."""
+        if version is None:
             return None
         try:
+            if version in readers and self._loader.fits(readers[version]):
+                return None
             readers[version] = self._loader.load(version)
         except Exception as exc:  # ONNX Runtime's errors, of memory above all, share no base of their own
             log.exception("%s version %s cannot be loaded", self.model, version)
@@ -191,6 +200,12 @@ class Follower:
         named = {v for v in (state.champion, state.challenger, state.previous) if v}
         kept = MappingProxyType({v: r for v, r in readers.items() if v in named})
         self.current = Serving(state, kept)
+
+    def _fits(self, reader: Reader) -> bool:
+        try:
+            return self._loader.fits(reader)
+        except FAILURES:  # it reads as it did before
+            return True
 
     def _load_extra(self, version: str) -> Reader:
         try:

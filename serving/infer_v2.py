@@ -117,7 +117,8 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
         raise UnsupportedMedia("binary tensors are not read here: send the tensors as JSON")
     with engine.admission.body(length_of(request)):
         body = await asyncio.to_thread(from_json, InferBody, await received(request))
-        asked = await asyncio.to_thread(_asked, engine.task, body, version)
+        client = asgi.as_sent(request.headers.get("x-client-key", ""))
+        asked = await asyncio.to_thread(_asked, engine.task, body, version, client)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     predictions = [whole(outcome) for outcome in outcomes]  # a tensor has no room for one image's error
     return told(_answer(body, predictions), predictions)
@@ -133,9 +134,9 @@ async def _known(request: Request, model: str, version: str | None) -> Engine:
     return engine
 
 
-def _asked(task: Task, body: InferBody, version: str | None) -> Asked:
+def _asked(task: Task, body: InferBody, version: str | None, client: str) -> Asked:
     said = {k: v for k, v in body.parameters.items() if k in ("mode", "client_key", "group")}
-    options = options_for(task, {"model_version": version, **said})
+    options = options_for(task, {"model_version": version, "client_key": client, **said})
     tensor = body.inputs[0]
     encoded = _encoded(tensor) if tensor.datatype == "BYTES" else _pixels(tensor)
     if not encoded:

@@ -8,9 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from redpencil.text import label
+from redpencil.text import WRITTEN, label
 from redpencil.types import Block, Page, Prediction, Task
 from serving.reader import Mode
+
+MOST_IMAGES = 1000  # of one request
 
 
 class Strict(BaseModel):
@@ -28,7 +30,7 @@ class Named(Strict):
 
 class ImageBody(Named):
     data: str = Field(description="the image or document, base64")
-    media_type: str | None = Field(None, description="such as image/jpeg; the bytes decide")
+    media_type: str | None = Field(None, pattern=WRITTEN, description="such as image/jpeg; the bytes decide")
     group: str | None = Field(
         None, max_length=200, description="document it belongs to; all of a group train or test together"
     )
@@ -41,6 +43,7 @@ class Options(Named):
         None,
         min_length=1,
         max_length=100,
+        pattern=WRITTEN,
         description="answer with exactly this version, outside of any experiment",
     )
     client_key: str = Field(
@@ -54,11 +57,11 @@ class OcrOptions(Options):
 
 
 class OcrBody(OcrOptions):
-    images: list[ImageBody] = Field(min_length=1)
+    images: list[ImageBody] = Field(min_length=1, max_length=MOST_IMAGES, fail_fast=True)
 
 
 class CaptionBody(Options):
-    images: list[ImageBody] = Field(min_length=1)
+    images: list[ImageBody] = Field(min_length=1, max_length=MOST_IMAGES, fail_fast=True)
 
 
 OPTIONS: dict[Task, type[Options]] = {Task.OCR: OcrOptions, Task.CAPTION: Options}

@@ -91,7 +91,7 @@ async def _read(request: Request, engine: Engine) -> Response:
         sent = (
             request.headers.get("content-type", ""),
             request.query_params,
-            request.headers.get("x-client-key", ""),
+            asgi.as_sent(request.headers.get("x-client-key", "")),
             await received(request),
         )
         asked = await taken_apart(request, sent[-1], parse, engine.task, *sent)

@@ -9,7 +9,7 @@ const WORDS = { label: "Correct it where it is wrong", keep: "Keep and next", hi
 const BLIND = { label: "What is written there?", keep: "Keep and next", hint: "keeps" };
 
 // `item`: prediction_id, region, text, char_confidence, image_url, audit_token. `next` is called when it is done.
-// `save` sends the text typed; `extra` are further buttons.
+// `read` is what was read, where `text` is another; `save` sends the text typed; `extra` are further buttons.
 export function editor(item, next, { blind = false, save = null, extra = [], words = blind ? BLIND : WORDS } = {}) {
   const input = h("input", { class: "type", id: "type", dir: "auto", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
   input.value = blind ? "" : item.text;
@@ -46,7 +46,8 @@ export function editor(item, next, { blind = false, save = null, extra = [], wor
   return form;
 }
 
-function correction(item, text, blind) {
+// What to send where `text` is typed beside the reading `item.text`.
+export function correction(item, text, blind = false) {
   const about = { prediction_id: item.prediction_id, region: item.region, author: author() };
   if (item.audit_token) about.audit_token = item.audit_token;
   if (blind) return { ...about, kind: "blind", text };
@@ -61,7 +62,7 @@ function hints(kept) {
 // The reading with its unsure characters marked.
 function reading(item) {
   const weak = item.char_confidence ?? [];
-  const letters = [...item.text].map((c, i) => ((weak[i] ?? 1) < WEAK ? h("span", { class: "weak" }, c) : c));
+  const letters = [...(item.read ?? item.text)].map((c, i) => ((weak[i] ?? 1) < WEAK ? h("span", { class: "weak" }, c) : c));
   return h("p", { class: "reading", dir: "auto", "aria-label": "as it was read" }, letters);
 }
 

@@ -1,8 +1,8 @@
 // Upload an image, see what was read where, click a line and correct it.
 
-import { get, picture, upload } from "./api.js";
+import { author, get, picture, send, upload } from "./api.js";
 import { h, notice, svg } from "./dom.js";
-import { editor } from "./editor.js";
+import { correction, editor } from "./editor.js";
 import { inUse } from "./model.js";
 
 const WEAK = 0.85;
@@ -37,6 +37,11 @@ async function asks() {
   return h("select", { id: "asked" }, ...(await Promise.all(groups)).flat());
 }
 
+const AGAIN = { label: "Corrected before; change it where it is still wrong", keep: "Keep and next", hint: "keeps (unchanged: as it is)" };
+
+// A line that was corrected before: the same text says nothing new.
+const again = (item, before, text) => (text === before ? { text } : send("/v1/corrections", correction(item, text)));
+
 const lines = (count) => (count === 1 ? "1 line" : `${count} lines`);
 const option = (value, words) => h("option", { value, selected: value === wish }, words);
 
@@ -65,13 +70,16 @@ async function recent() {
 
 async function open(main, id) {
   const prediction = await get(`/v1/predictions/${id}`);
-  const done = new Set((await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items
-    .filter((c) => c.state !== "revoked").map((c) => c.region));
+  const kept = (await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items.filter((c) => c.state !== "revoked");
+  const done = new Set(kept.map((c) => c.region));
+  // The latest word on each line, they come newest first; of a caption everybody has a word of their own.
+  const mine = (c) => prediction.task !== "caption" || c.author === author();
+  const said = new Map(kept.filter(mine).reverse().map((c) => [c.region, c.text]));
   const side = h("div", { class: "side card" });
   const shapes = new Map();
   const sheets = prediction.pages.map((page) => sheet(prediction, page, shapes, edit));
   const list = h("ul", { class: "lines" });
-  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, b.text || "(empty)")]));
+  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, (said.get(b.id) ?? b.text) || "(empty)")]));
   list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
   const slot = h("div");
   side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : lines(prediction.blocks.length)), list);
@@ -81,7 +89,7 @@ async function open(main, id) {
     h("div", { class: "two" }, h("div", {}, sheets), side),
   );
   mark();
-  if (prediction.blocks.length) edit(prediction.blocks[0].id);
+  if (prediction.blocks.length) edit((prediction.blocks.find((b) => !done.has(b.id)) ?? prediction.blocks[0]).id);
   else slot.append(h("p", {}, "No line was found on this image."));
 
   function mark(now = null) {
@@ -100,12 +108,16 @@ async function open(main, id) {
     const place = block.polygon.flat().join(",");
     const image_url = `/v1/images/${prediction.image}?page=${block.page}&polygon=${place}`;
     mark(region);
-    slot.replaceChildren(editor({ ...block, prediction_id: id, region, image_url }, next));
+    const item = { ...block, prediction_id: id, region, image_url };
+    const before = said.get(region);
+    slot.replaceChildren(before === undefined ? editor(item, next)
+      : editor({ ...item, text: before, read: block.text }, next, { save: (text) => again(item, before, text), words: AGAIN }));
     slot.scrollIntoView({ block: "nearest" });
 
     function next(kept) {
       if (kept) {
         done.add(region);
+        said.set(region, kept.text);
         buttons.get(region).textContent = kept.text || "(empty)";
       }
       const left = [...prediction.blocks.slice(at + 1), ...prediction.blocks.slice(0, at)];

@@ -61,6 +61,18 @@ def test_an_image_is_read_and_corrected_by_keyboard(stack: Stack, store: Store, 
     assert HOSTILE in browser.text(".lines li:first-child")
     assert browser.run("return document.title") == "Redpencil"
 
+    browser.open(f"{stack.settings.services}/#/review")
+    browser.open(f"{stack.settings.services}/#/read/{prediction}")
+    browser.find(".lines li:nth-child(3) [aria-current]")  # the first that waits
+    assert HOSTILE in browser.text(".lines li:first-child")
+    browser.run("document.querySelector('.lines li:first-child button').click()")
+    browser.find(".lines li:first-child [aria-current]")
+    assert browser.run("return document.getElementById('type').value") == HOSTILE
+    before = len(store.corrections.list(prediction=prediction))
+    browser.press(ENTER)
+    browser.find(".lines li:nth-child(3) [aria-current]")
+    assert len(store.corrections.list(prediction=prediction)) == before, "Enter says nothing new"
+
 
 def test_the_review_queue_goes_on_with_enter(stack: Stack, store: Store, browser: Browser) -> None:
     browser.open(f"{stack.settings.services}/#/review")

@@ -167,3 +167,9 @@ def test_an_answer_is_valid_json_in_any_language() -> None:
 
     asyncio.run(asgi.Answer(200, {}, {"text": "ſtraße ಕನ್ನಡ"})({}, None, send))
     assert json.loads(sent[1]["body"]) == {"text": "ſtraße ಕನ್ನಡ"}
+
+
+@pytest.mark.parametrize("path", ["/echo%00", "/echo?x=a%00b"])
+def test_what_no_database_can_look_up_is_malformed(path: str) -> None:
+    answer = ask(make_app(), "POST", path, content=b"{}")
+    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "malformed")

@@ -11,10 +11,11 @@ from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 from serving_parts import MODEL, Home
 from sqlalchemy import text
 
+from redpencil import bundle
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged, NotFound
 from redpencil.reader import LineReader
-from redpencil.types import ModelVersion, Variant
+from redpencil.types import ModelVersion, Outcome, Precision, Variant, Verdict
 from serving.follow import Follower, Loader, Serving
 
 
@@ -89,6 +90,25 @@ def test_a_rollback_loads_nothing(home: Home) -> None:
     following.step()
     assert following.current.readers["1"] is before["1"]
     assert following.current.readers["2"] is before["2"]
+
+
+def test_the_precision_that_the_gate_let_in_is_served_from_the_promotion_on(
+    home: Home, tmp_path: Path
+) -> None:
+    """Also where the version read along before it was judged, in INT8."""
+    tiny_bundle.build(tmp_path / "made", misread_int8={"e": "c"})
+    made = bundle.put(tmp_path / "made", home.blobs)
+    home.store.versions.add(ModelVersion(MODEL, "9", made, time.time()))
+    following = follower(home)
+    home.serve("1", challenger="9", mirror=0.5)
+    following.step()
+    assert following.current.readers["9"].bundle.precision is Precision.INT8
+    said = Verdict(Outcome.PASSED, (), Precision.FP32, {}, {}, "9", "1", time.time())
+    home.store.versions.put_verdict(MODEL, "9", said)
+    home.serve("9", previous="1")
+    following.step()
+    assert following.current.readers["9"].bundle.precision is Precision.FP32
+    assert reads(following.current, "9") == "hello"
 
 
 def test_weights_come_with_the_state(home: Home) -> None:

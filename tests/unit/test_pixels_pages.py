@@ -8,8 +8,9 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from redpencil.errors import BadImage, TooLarge, UnsupportedMedia
+from redpencil.errors import BadImage, BadInput, TooLarge, UnsupportedMedia
 from redpencil.pixels import open_pages
 
 
@@ -160,6 +161,25 @@ def test_pages_of_a_pdf_are_rendered_at_200_dpi_within_the_cap() -> None:
     assert all(p.shape[0] * p.shape[1] <= 900 for p in small)
     with pytest.raises(TooLarge, match="2 pages, at most 1"):
         opened(data, max_pages=1)
+
+
+def test_one_page_of_a_document_is_as_among_all() -> None:
+    for form in ("PDF", "TIFF"):
+        frames = [Image.new("RGB", (100, 50), c) for c in ("white", "black", "red")]
+        data = encoded(frames[0], form, save_all=True, append_images=frames[1:])
+        every = opened(data)
+        for n in range(3):
+            (page,) = open_pages(data, None, 10**7, 10, only=n)
+            assert np.array_equal(page, every[n])
+        with pytest.raises(BadInput, match=r"3 page\(s\)"):
+            open_pages(data, None, 10**7, 10, only=3)
+
+
+def test_an_image_that_speaks_of_pdf_is_an_image() -> None:
+    told = PngInfo()
+    told.add_text("Comment", "made from %PDF-1.7")
+    (page,) = opened(encoded(Image.new("RGB", (20, 10), "white"), "PNG", pnginfo=told))
+    assert page.shape == (10, 20, 3)
 
 
 @pytest.mark.parametrize("box", ["0 0 700000000 0.01", "0 0 0.001 100000", "0 0 5000000 5"])

@@ -1,5 +1,6 @@
 """The services' edge: what they tell of themselves, what they pass on, and whom they let in."""
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from service_house import MODEL, Client, World, correct, error
 from starlette.responses import JSONResponse
 
-from services import models
+from redpencil.pixels import open_pages
+from services import models, pictures
 
 
 @pytest.fixture
@@ -83,12 +86,14 @@ def test_uploads_are_passed_on_to_serving(world: World) -> None:
 
     async def answer(scope: Any, receive: Any, send: Any) -> None:
         body = (await receive())["body"].decode()
+        given = dict(scope["headers"])
         said = {"got": body, "query": scope["query_string"].decode()}
+        said["client"] = given.get(b"x-client-key", b"").decode()
         await JSONResponse(said, 200, {"x-model-version": "1"})(scope, receive, send)
 
     client.app.state.serving = httpx.AsyncClient(transport=httpx.ASGITransport(answer))
-    got = client.post("/v1/ocr?mode=line", content=b"pixels")
-    assert got.json() == {"got": "pixels", "query": "mode=line"}
+    got = client.post("/v1/ocr?mode=line", content=b"pixels", headers={"x-client-key": "Jörg".encode()})
+    assert got.json() == {"got": "pixels", "query": "mode=line", "client": "Jörg"}
     assert got.headers["x-model-version"] == "1"
 
 
@@ -112,7 +117,12 @@ def test_the_console_is_open_and_the_data_is_not(tmp_path: Path) -> None:
     assert client.get("/v1/corrections").status_code == 401
     keyed = world.client(authorization="Bearer secret")
     assert keyed.get("/v1/corrections").status_code == 200
-    for path in ("/console/__init__.py", "/console/..%2Fapp.py", "/console/none.html"):
+    for path in (
+        "/console/__init__.py",
+        "/console/..%2Fapp.py",
+        "/console/none.html",
+        f"/console/{'x' * 300}.js",
+    ):
         assert client.get(path).status_code == 404
 
 
@@ -133,3 +143,25 @@ def test_another_origins_page_cannot_change_anything(world: World, client: Clien
     assert world.store.serving.get(MODEL).champion == "2"
     own = client.post(path, json={}, headers={"origin": "http://127.0.0.1"})
     assert own.status_code == 200
+
+
+def test_a_long_document_is_rendered_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [Image.new("RGB", (300, 200), c) for c in ("white", "black", "white", "black")]
+    file = io.BytesIO()
+    frames[0].save(file, "PDF", save_all=True, append_images=frames[1:], resolution=100)
+    rendered: list[int | None] = []
+
+    def opened(*given: Any, only: int | None = None) -> Any:
+        rendered.append(only)
+        return open_pages(*given, only=only)
+
+    monkeypatch.setattr(pictures, "open_pages", opened)
+    monkeypatch.setattr(pictures, "KEPT_BYTES", 1)
+    client = world.client()
+    sent = {"content": file.getvalue(), "headers": {"content-type": "application/pdf"}}
+    image = client.post("/v1/images?group=g", **sent).json()["image"]
+    rendered.clear()
+    for _ in range(3):
+        assert client.get(f"/v1/images/{image}?page=3&bbox=0,0,20,20").status_code == 200
+    assert rendered == [3]
+    assert "4 page(s)" in error(client.get(f"/v1/images/{image}?page=4"))

@@ -110,8 +110,13 @@ def test_one_name_is_one_group_however_it_is_typed(home: Home) -> None:
             sent = await client.post("/v1/ocr", params={"group": typed}, content=png(text))
             image = home.store.images.get(sent.json()["image"])
             assert image.group == "M\u00fcller"
-        broken = await client.post("/v1/ocr", params={"group": "a\u0000b"}, content=png("x"))
-        assert (broken.status_code, "U+0000" in broken.json()["error"]["message"]) == (422, True)
+        named = {"data": b64(png("x")), "group": "a\u0000b"}
+        for status, sent in (
+            (400, {"params": {"group": "a\u0000b"}, "content": png("x")}),
+            (422, {"json": {"images": [named]}}),
+        ):
+            broken = await client.post("/v1/ocr", **sent)
+            assert (broken.status_code, "U+0000" in broken.json()["error"]["message"]) == (status, True)
 
     serving(home, work)
 
@@ -229,3 +234,24 @@ def test_a_request_is_a_span_of_the_callers_trace() -> None:
     assert (span.name, span.attributes["http.response.status_code"]) == ("GET /v1/x", 418)
     assert f"{span.context.trace_id:x}" == "a" * 32
     assert trace.tracer("") is None
+
+
+def test_another_origins_page_sends_no_image(home: Home) -> None:
+    async def work(client: Client, _: Engine) -> None:
+        for origin, status in (("http://evil.example", 401), ("http://[", 400), ("http://test", 200)):
+            sent = {"files": {"file": ("line.png", png("hello"))}, "headers": {"Origin": origin}}
+            assert (await client.post("/v1/ocr", **sent)).status_code == status
+        assert len(home.store.predictions.list(limit=10)) == 1
+
+    serving(home, work)
+
+
+def test_a_body_of_too_many_images_is_refused_before_it_is_looked_at(home: Home) -> None:
+    async def work(client: Client, _: Engine) -> None:
+        many = await client.post("/v1/ocr", json={"images": [{"data": ""}] * 1001})
+        assert many.status_code == 422
+        assert "at most 1000" in many.json()["error"]["message"]
+        odd = await client.post("/v1/ocr", json={"images": [{"data": "", "media_type": "image/png\x00"}]})
+        assert odd.status_code == 422
+
+    serving(home, work)

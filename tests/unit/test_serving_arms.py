@@ -161,3 +161,28 @@ def test_metrics_tell_versions_apart_and_count_refusals(home: Home) -> None:
         assert metric(told, "redpencil_waiting_images", model="ocr") == 0
 
     serving(home, work)
+
+
+def test_a_client_is_the_same_by_header_whatever_its_letters(home: Home) -> None:
+    key = "Łukasz 山田"
+
+    async def work(client: Client, engine: Engine) -> None:
+        wanted = home.serve("1", challenger="2", weight=0.5, experiment="exp_1")
+        await until(lambda: engine.follower.current.state == wanted)
+        header = {"X-Client-Key": key.encode()}
+        ways = [
+            client.post("/v1/ocr", content=png("e"), params={"client_key": key}),
+            client.post("/v1/ocr", content=png("e"), headers=header),
+            *(client.post("/v2/models/ocr/infer", json=tensor(word), headers=header) for word in "abcdef"),
+        ]
+        answers = await asyncio.gather(*ways)
+        assert {a.status_code for a in answers} == {200}, [a.text for a in answers]
+        assert len({a.headers["x-model-variant"] for a in answers}) == 1
+        id = answers[1].json()["prediction_id"]
+        assert home.store.predictions.get(id).client_key == key
+
+    serving(home, work)
+
+
+def tensor(word: str) -> dict[str, object]:
+    return {"inputs": [{"shape": [1], "datatype": "BYTES", "data": [serving_parts.b64(png(word))]}]}

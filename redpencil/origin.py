@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from redpencil.asgi import App, Receive, Scope, Send
-from redpencil.errors import Unauthorized
+from redpencil.errors import Malformed, Unauthorized
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -29,10 +29,17 @@ class SameOrigin:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope, host: str, origin: str) -> None:
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _split(f"//{host}").hostname or ""
         if self.names and name not in self.names and scope["path"] not in self.open_paths:
             raise Unauthorized(f"it is not known here as {name!r}: REDPENCIL_SERVICES_URL says its address")
-        if origin and scope["method"] not in SAFE and urlsplit(origin).netloc != host:
+        if origin and scope["method"] not in SAFE and _split(origin).netloc != host:
             raise Unauthorized(
                 f"a page of {origin} may change nothing here; have a proxy before it pass the Host header on"
             )
+
+
+def _split(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise Malformed(f"{address!r} is no address: {error}") from error
