@@ -42,6 +42,7 @@ STATUS: dict[type[BaseException], int] = {
     errors.NotReady: 503,
 }
 REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+LONGEST_LENGTH = 20  # digits of Content-Length
 OPEN_PATHS = frozenset({"/health", "/v2/health/live", "/v2/health/ready"})
 DESCRIBED = frozenset({"/docs", "/openapi.json", "/static-offline-docs/"})
 """What an API tells of itself, to a browser too, which has no key before it was typed in there."""
@@ -165,7 +166,7 @@ class Edge:
         if self.keys and not (path in self.exact or (self.prefixes and path.startswith(self.prefixes))):
             self._check_key(given.get(b"authorization", b""))
         length = given.get(b"content-length", b"0")
-        if not length.isdigit():
+        if not length.isdigit() or len(length) > LONGEST_LENGTH:
             raise errors.Malformed("the Content-Length header is not a number")
         if int(length) > self.max_body:
             raise _too_large(self.max_body)

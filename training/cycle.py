@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from redpencil import bundle, trial
 from redpencil.blobs import Blobs
-from redpencil.errors import Conflict, NotReady, RedpencilError
+from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
@@ -69,6 +69,7 @@ class Cycle:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Run:
+        clear(self.store, self.settings)
         fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
         self.store.runs.update(self.id, started_at=self.started_at, **fresh)
         try:
@@ -79,6 +80,8 @@ class Cycle:
             return self.end(RunState.CANCELLED, "KILLED", str(error))
         except SystemExit:  # SIGTERM: a cancelled run is over, any other one will be resumed
             if self.store.runs.cancel_requested(self.id):
+                if self.job:
+                    tidy(self.job)
                 self.end(RunState.CANCELLED, "KILLED", "cancelled on request")
             raise
         except Exception as error:
@@ -272,4 +275,15 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
 def tidy(job: Job) -> None:
     """Remove what only an unfinished run needs: its checkpoints and its working folder."""
     shutil.rmtree(job.folder, ignore_errors=True)
-    workers.forget(job)
+    workers.forget(job.settings, job.run.id)
+
+
+def clear(store: Store, settings: Settings) -> None:
+    """The same of runs that were killed when they were over, or while they were cancelled."""
+    for folder in (settings.home / "runs").glob("run_*"):
+        try:
+            if store.runs.get(folder.name).state in (RunState.SUCCEEDED, RunState.CANCELLED):
+                workers.forget(settings, folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+        except (NotFound, OSError) as error:
+            log.warning("%s is left as it is: %s", folder, error)

@@ -10,20 +10,23 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, Snapshot, Split, Task
 from training import recipe
-from training.job import NOT_HYPER, Job
+from training.job import Job
 
 
 def freeze(store: Store, run: Run, settings: Settings) -> Job:
     """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
     chosen = recipe.find(run.recipe)
-    hyper = chosen.defaults.updated({k: v for k, v in run.params.items() if k not in NOT_HYPER})
+    hyper = chosen.hyper(run.params, None)
     chosen.check(hyper, _reach(run.params.get("reach", 1.0)))
+    recipe.yes_or_no("doubt", run.params.get("doubt", True))
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings, taught=bool(hyper.unlabelled))
     assert run.snapshot is not None
     parent = run.params["parent"]
     version = store.versions.get(run.model, parent) if parent else None
     known, bundle = snapshot.learned(store, version), version.bundle if version else None
+    if bundle:
+        hyper = chosen.hyper(run.params, Manifest.from_json(Blobs.open(settings.blobs).get(bundle)))
     return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
 
 

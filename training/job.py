@@ -20,7 +20,6 @@ from training import data, recipe
 from training.learner import Learner
 from training.recipe import Hyper
 
-NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Fields of a run's params that are no field of Hyper."""
 
 

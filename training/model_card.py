@@ -22,7 +22,7 @@ from redpencil.store import Store
 from redpencil.types import Split
 from training import recipe, workers
 from training.freeze import freeze
-from training.job import NOT_HYPER, Job, load, restore
+from training.job import Job, load, restore
 from training.learner import Learner
 from training.record import Record
 from training.unlabelled import ask
@@ -54,7 +54,8 @@ def publish(name: str, folder: Path, settings: Settings, merged: bool = False) -
     else:
         header = {}
         shutil.copytree(parts, folder, dirs_exist_ok=True)
-    (folder / "README.md").write_text(card(name, record, header), "utf-8")
+    made = bundle.Manifest.load(parts) if parts else None
+    (folder / "README.md").write_text(card(name, record, header, made), "utf-8")
     return folder
 
 
@@ -77,13 +78,13 @@ def checkpoint(job: Job, blobs: Blobs) -> Learner:
     return model
 
 
-def card(name: str, record: Record, header: Mapping[str, Any]) -> str:
+def card(name: str, record: Record, header: Mapping[str, Any], made: bundle.Manifest | None) -> str:
     """The README of the folder: a header that the hub understands, then the facts."""
     told = {k: v for k, v in header.items() if k != "use"}
     front = ["---", *(f"{k}: {json.dumps(v, ensure_ascii=False)}" for k, v in told.items()), "---", ""]
     run, version = record.run, record.version
     title = f"{version.model}, version {version.version}" if version else f"{run.model if run else name}"
-    body = [f"# {title}", "", *origin(record), "", *data(record), *learning(record)]
+    body = [f"# {title}", "", *origin(record), "", *data(record), *learning(record, made)]
     use = header.get("use")
     return "\n".join([*front, *body, *results(record), *(["## Use", "", use, ""] if use else [])])
 
@@ -92,7 +93,8 @@ def origin(record: Record) -> Iterator[str]:
     run, version = record.run, record.version
     if run:
         yield f"Trained by Redpencil's recipe `{run.recipe}` in run `{run.id}`"
-        yield f"from version {version.parent} of the same model." if version and version.parent else "anew."
+        parent = run.params.get("parent")
+        yield f"from version {parent} of the same model." if parent else "anew."
     if version:
         yield f"Bundle `{version.bundle}`."
     if not run:
@@ -117,11 +119,10 @@ def groups(members: Sequence[Any]) -> int:
     return len({m.group for m in members})
 
 
-def learning(record: Record) -> Iterator[str]:
+def learning(record: Record, made: bundle.Manifest | None) -> Iterator[str]:
     if record.run is None:
         return
-    hyper = recipe.find(record.run.recipe).defaults
-    hyper = hyper.updated({k: v for k, v in record.run.params.items() if k not in NOT_HYPER})
+    hyper = recipe.find(record.run.recipe).hyper(record.run.params, made)
     own = [k for k in hyper.to_dict() if k not in recipe.Hyper.__dataclass_fields__]
     yield from ("## Learning", "", "| parameter | value |", "|---|---|")
     yield from (f"| `{k}` | {getattr(hyper, k)} |" for k in (*SHOWN, *own))

@@ -20,7 +20,7 @@ from training.data import Line
 from training.doubt import Sight, Statement, see
 from training.job import Job
 from training.learner import Learner
-from training.recipe import YES_NO, LineModel
+from training.recipe import LineModel, yes_or_no
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
     Only corrections are looked at that no run has seen yet, and those that wait for a person: the
     work grows with what is new. `params` of the run with doubt=false: it learns from everything.
     """
-    wanted = YES_NO.get(str(job.run.params.get("doubt", True)).lower(), True)
+    wanted = yes_or_no("doubt", job.run.params.get("doubt", True))
     if job.snapshot.task is not Task.OCR or not wanted:
         return job
     doubts, open = store.doubts.of_run(job.run.id), waiting(job, store)

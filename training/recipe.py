@@ -6,7 +6,7 @@ import importlib
 import os
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
@@ -32,6 +32,8 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 H = TypeVar("H", bound="Hyper")
 
+NOT_HYPER = ("parent", "teacher", "doubt", "reach")
+"""Parameters of a run that are none of its model's."""
 ANEW = "none"
 """The `parent` of a run that goes on from no version."""
 
@@ -96,13 +98,16 @@ class Hyper:
 
         What is as `usual` nobody asked for.
         """
-        for name, value in kept.items():
-            asked = getattr(self, name)
-            if asked not in (value, getattr(usual, name)):
-                raise BadInput(
-                    f"training parameter {name} is {value!r} in the version that the run goes on from, not "
-                    f"{asked!r}: leave it out, or begin anew with --param parent={ANEW}"
-                )
+        asked = [name for name in kept if getattr(self, name) != getattr(usual, name)]
+        return self.kept(kept, asked)
+
+    def kept(self: H, kept: Mapping[str, Any], asked: Collection[str]) -> H:
+        """The same by the names of what was `asked` for."""
+        for name in (name for name in kept if name in asked and getattr(self, name) != kept[name]):
+            raise BadInput(
+                f"training parameter {name} is {kept[name]!r} in the version that the run goes on from, not "
+                f"{getattr(self, name)!r}: leave it out, or begin anew with --param parent={ANEW}"
+            )
         return replace(self, **kept)
 
     def check(self) -> None:
@@ -139,7 +144,7 @@ class Hyper:
         if self.many_passes and not least:
             least = min(many, max(few, round(self.many_passes * a_pass)))
         rehearsals = read / (self.batch * self.accumulate * self.replay) if read else 0.0
-        return max(least, round(self.passes * max(a_pass, rehearsals)))
+        return max(1, least, round(self.passes * max(a_pass, rehearsals)))
 
     def pass_steps(self, lines: int) -> float:
         """Optimiser steps in which every corrected line is met once."""
@@ -147,6 +152,11 @@ class Hyper:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def yes_or_no(name: str, value: Any) -> bool:
+    """A run's parameter that is one or the other; BadInput for anything else."""
+    return bool(_as(bool, name, value))
 
 
 def _as(kind: type, name: str, value: Any) -> Any:
@@ -277,6 +287,7 @@ class Recipe:
     A run goes on from the champion, always anew, or ("own") from a champion of the same family and
     else anew; its parameter `parent` names another version, or ANEW. `task` is what the family is
     made for; it can be trained for others. What `rehearses` is a LineModel, and can be held back.
+    `keeps` are hyper-parameters that a version has for good, in the `shape` of its lineage.
     """
 
     name: str
@@ -286,6 +297,23 @@ class Recipe:
     starts_from: Literal["champion", "own", "scratch"]
     task: Task = Task.OCR
     rehearses: bool = True
+    keeps: tuple[str, ...] = ()
+
+    def hyper(self, params: Mapping[str, Any], parent: Manifest | None) -> Hyper:
+        """The hyper-parameters of a run with such `params` that goes on from a bundle.
+
+        What a version keeps stays as it is, and so do its beams unless others are asked for; BadInput
+        where something else was asked for that it keeps.
+        """
+        asked = {name: value for name, value in params.items() if name not in NOT_HYPER}
+        made = self.defaults.updated(asked)
+        if parent is None or parent.lineage.get("recipe") != self.name:
+            return made
+        shape = parent.lineage.get("shape", {})
+        made = made.kept({name: shape[name] for name in self.keeps if name in shape}, asked)
+        if parent.generation and hasattr(made, "beams") and "beams" not in asked:
+            made = replace(made, beams=parent.generation.beams)
+        return made
 
     def check(self, hyper: Hyper, reach: float) -> None:
         """BadInput where a run asks for what the family does not do."""

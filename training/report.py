@@ -27,7 +27,7 @@ from training.track import Page
 
 EACH = 12
 """Lines shown of each side."""
-SHOWN_PX = 48
+SHOWN_PX, WIDEST_PX = 48, 4000
 STYLE = """
 body {font: 14px sans-serif} img {max-width: 100%} hr {border: 0; border-top: 1px solid #ddd}
 td {padding: 2px 8px; vertical-align: top} td:first-child {color: #777}
@@ -92,7 +92,7 @@ def _row(s: Sample) -> str:
 
 def small(line: Pixels) -> bytes:
     """A line as a JPEG of a few KB, at the height at which it is shown."""
-    width = max(1, round(line.shape[1] * SHOWN_PX / line.shape[0]))
+    width = min(WIDEST_PX, max(1, round(line.shape[1] * SHOWN_PX / line.shape[0])))
     shown = cv2.resize(line, (width, SHOWN_PX), interpolation=cv2.INTER_AREA)
     return cv2.imencode(".jpg", cv2.cvtColor(shown, cv2.COLOR_RGB2BGR))[1].tobytes()
 

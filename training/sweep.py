@@ -8,6 +8,7 @@ line is the command that retrains with what was best.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -33,7 +34,7 @@ def main() -> int:
         return 1
     for one in found:
         print(f"{one.score:10.4f}  {one.epochs:4d} epochs  {_said(one.params)}")
-    best = " ".join(f"--param {k}={v}" for k, v in {**same, **found[0].params}.items())
+    best = " ".join(f"--param {shlex.quote(f'{k}={v}')}" for k, v in {**same, **found[0].params}.items())
     print(f"redpencil retrain --model {model} --recipe {asked.recipe} {best}")
     return 0
 

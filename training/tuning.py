@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from redpencil import snapshot
 from redpencil.blobs import Blobs
+from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.ids import new_id
 from redpencil.settings import Settings
@@ -26,9 +28,11 @@ from redpencil.types import Run, RunState
 from training import workers
 from training.freeze import champion, to_learn_from
 from training.job import Job
-from training.recipe import Hyper, Recipe
+from training.recipe import ANEW, Hyper, Recipe
 from training.sweep_page import SweepPage
 from training.sweep_trial import trial
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = "lr=1e-4..1e-2, prefix=4..16 or batch=8,16"
 
@@ -72,6 +76,11 @@ def sweep(
     at_once = min(size.at_once or cores, size.trials)
     job = _job(family, model, params, settings, max(1, cores // at_once))
     drawn = space(tries, job.hyper)
+    if fixed := [name for name in drawn if job.parent and name in family.keeps]:
+        raise BadInput(
+            f"{fixed[0]} stays as it is in the version that trials go on from; leave it out, or let them "
+            f"begin anew with --set parent={ANEW}"
+        )
     page = SweepPage(settings.mlflow, model)
     told = {"recipe": family.name, **dict(one.split("=", 1) for one in tries), **params}
     whole = page.begin(f"sweep-{job.run.id[-8:]}", told, job.snapshot)
@@ -82,8 +91,11 @@ def sweep(
         return found
     finally:
         shutil.rmtree(_folder(settings) / job.run.id, ignore_errors=True)
-        page.end_trials(whole)
-        page.end(whole, "FINISHED" if found else "KILLED", found[0].params if found else {})
+        try:
+            page.end_trials(whole)
+            page.end(whole, "FINISHED" if found else "KILLED", found[0].params if found else {})
+        except RedpencilError as error:  # what was found is told all the same
+            log.warning("MLflow does not know that the sweep is over: %s", error)
 
 
 def space(tries: Iterable[str], hyper: Hyper) -> dict[str, Any]:
@@ -115,12 +127,16 @@ def _domain(one: str) -> tuple[str, Any]:
 
 def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settings, threads: int) -> Job:
     """What all trials learn from and start from, by a run that is in no list."""
-    hyper = family.defaults.updated(params)
+    blobs, parent = Blobs.open(settings.blobs), params.get("parent")
     with Store.open(settings.database) as store:
-        parent = champion(store, model, family, Blobs.open(settings.blobs))
+        parent = None if parent == ANEW else parent or champion(store, model, family, blobs)
         version = store.versions.get(model, parent) if parent else None
         known, bundle = snapshot.learned(store, version), version.bundle if version else None
         taken = to_learn_from(store, settings.task_of(model))
+    hyper = family.hyper(params, Manifest.from_json(blobs.get(bundle)) if bundle else None)
+    family.check(hyper, float(params.get("reach", 1.0)))
+    if hyper.unlabelled:
+        raise BadInput("trials learn from corrections alone: leave unlabelled out")
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads})
     return Job(run, hyper, taken, bundle, alone, frozenset(known))

@@ -76,15 +76,15 @@ def fit(job: Job) -> Ended:
     return ended
 
 
-def storage(job: Job) -> tuple[FileSystem, str]:
-    """Where the job's checkpoints lie: a file system and a folder in it."""
-    files, path = FileSystem.from_uri(_storage(job.settings))
-    return files, f"{path}/{job.run.id}"
+def storage(settings: Settings, run: str) -> tuple[FileSystem, str]:
+    """Where a run's checkpoints lie: a file system and a folder in it."""
+    files, path = FileSystem.from_uri(_storage(settings))
+    return files, f"{path}/{run}"
 
 
-def forget(job: Job) -> None:
-    """Delete the job's checkpoints."""
-    files, folder = storage(job)
+def forget(settings: Settings, run: str) -> None:
+    """Delete a run's checkpoints."""
+    files, folder = storage(settings, run)
     if files.get_file_info(folder).type is FileType.Directory:
         files.delete_dir(folder)
 
@@ -172,7 +172,7 @@ def work(config: dict[str, Any]) -> Ended:
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))
-    place = Alone(*storage(job)) if config["alone"] else Worker()
+    place = Alone(*storage(job.settings, job.run.id)) if config["alone"] else Worker()
     store, blobs = Store.open(job.settings.database), Blobs.open(job.settings.blobs)
     try:
         with Live(Page(job)) as live:
@@ -213,7 +213,7 @@ def _fetch_best(job: Job, result: Any) -> None:
         with checkpoint.as_directory() as there:
             shutil.copyfile(Path(there, FILE), part)
     else:  # training/place.py, Alone
-        files, folder = storage(job)
+        files, folder = storage(job.settings, job.run.id)
         with files.open_input_stream(f"{folder}/{BEST}") as file, part.open("wb") as copy:
             shutil.copyfileobj(file, copy)
     part.rename(job.folder / BEST)

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import tiny_house
@@ -22,7 +23,7 @@ from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Outcome, Run, RunState, Split
-from training import cycle
+from training import cycle, report
 from training.job import Ended, Job
 
 PAPERS = ("before_after.html", "history.json", "learning_curve.png", "report.json")
@@ -182,6 +183,23 @@ def test_a_run_cancelled_before_it_trains_registers_nothing(settings: Settings) 
         store.runs.cancel(run)
     assert cycle.run(run, settings).state is RunState.CANCELLED
     assert Registry(settings.mlflow).client.get_latest_versions(settings.model)[0].version == "1"
+
+
+def test_what_a_run_that_is_over_left_behind_is_removed(settings: Settings) -> None:
+    over, waiting = tiny_house.queue(settings), None
+    with Store.open(settings.database) as store:
+        store.runs.cancel(over)
+        waiting = tiny_house.queue(settings)
+        left = [settings.home / "runs" / run for run in (over, waiting, "run_of_nobody")]
+        kept = [Path(settings.storage) / run for run in (over, waiting)]
+        for folder in (*left, *kept):
+            folder.mkdir(parents=True)
+        cycle.clear(store, settings)
+    assert [folder.exists() for folder in (*left, *kept)] == [False, True, True, False, True]
+
+
+def test_a_line_as_thin_as_a_hair_can_be_shown() -> None:
+    assert report.small(np.zeros((1, 1800, 3), np.uint8)).startswith(b"\xff\xd8")
 
 
 def test_sigterm_leaves_the_run_to_be_resumed_and_no_process_behind(settings: Settings) -> None:

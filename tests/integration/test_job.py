@@ -9,7 +9,7 @@ import pytest
 import tiny_house
 
 from redpencil.blobs import Blobs
-from redpencil.errors import Conflict
+from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Doubt, Member, ModelVersion, RunState
@@ -97,6 +97,11 @@ def test_a_run_begins_anew_where_it_is_told_to(settings: Settings, store: Store)
     assert (anew.parent, anew.run.params["parent"]) == (None, None)
     assert anew.members
     assert freeze(store, store.runs.get(anew.run.id), settings).parent is None, "and stays so when resumed"
+
+
+def test_who_wants_no_doubt_says_so_in_a_word_that_is_known(settings: Settings, store: Store) -> None:
+    with pytest.raises(BadInput, match="doubt must be bool, not 'of'"):
+        a_job(settings, store, doubt="of")
 
 
 def test_a_recipe_does_not_go_on_from_a_champion_of_another(

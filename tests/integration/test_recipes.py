@@ -1,13 +1,16 @@
 """What every recipe promises the loop, on small models and in seconds."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_bundle
 import torch
 from torch.nn import functional as F
 
 from redpencil import vocab
+from redpencil.bundle import Generation, Manifest
 from redpencil.errors import BadInput, NotFound
 from training import data, recipe
 from training.data import Batches, Line
@@ -95,6 +98,30 @@ def test_who_writes_tokens_says_what_it_does_not_do(
         chosen.check(chosen.defaults.updated(params), reach)
     for reader in map(recipe.find, ("crnn", "ppocr")):
         reader.check(reader.defaults.updated(params), reach)
+
+
+def of_version(tmp_path: Path, **shape: object) -> Manifest:
+    """A bundle's manifest as a run of catr leaves it, as far as the next run reads it."""
+    made = tiny_bundle.build(tmp_path)
+    written = Generation((1,), 2, 128, beams=5)
+    return replace(made, lineage={"recipe": "catr", "shape": shape}, generation=written)
+
+
+def test_what_a_run_goes_on_with_is_what_its_version_has(tmp_path: Path) -> None:
+    """So what is on record of the run is what it was; what was asked for otherwise is refused."""
+    catr, parent = recipe.find("catr"), of_version(tmp_path, hidden=64, backbone="resnet18", dropout=0.3)
+    made = catr.hyper({"lr": "0.01"}, parent).to_dict()
+    assert (made["hidden"], made["backbone"], made["beams"], made["lr"]) == (64, "resnet18", 5, 0.01)
+    assert made["dropout"] == catr.defaults.to_dict()["dropout"], "is each run's own"
+    assert catr.hyper({"beams": 2, "hidden": 64}, parent).to_dict()["beams"] == 2
+    usual = catr.defaults.to_dict()["hidden"]
+    with pytest.raises(BadInput, match=f"hidden is 64 .* not {usual}"):
+        catr.hyper({"hidden": usual}, parent)
+    assert recipe.find("vit_gated").hyper({}, parent) == recipe.find("vit_gated").defaults
+
+
+def test_a_run_takes_a_step_at_least() -> None:
+    assert Hyper(steps=0, passes=0.01).total_steps(3) == 1
 
 
 def test_few_lines_are_learned_in_few_steps() -> None:

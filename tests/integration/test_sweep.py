@@ -72,6 +72,7 @@ def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -
         (["--trials", "0", "--try", "lr=1,2"], "there must be one at least"),
         (["--model", "nobody", "--try", "lr=1,2"], "there is no model 'nobody' here"),
         (["--set", "steps", "--try", "lr=1,2"], "parameters are NAME=VALUE, not 'steps'"),
+        (["--set", "unlabelled=5", "--set", "replay=0.5", "--try", "lr=1,2"], "leave unlabelled out"),
     ],
 )
 def test_a_wrong_command_is_answered_in_words(settings: Settings, arguments: list[str], said: str) -> None:

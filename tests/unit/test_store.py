@@ -15,6 +15,7 @@ from store_parts import box, correction, image, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 
 from redpencil.errors import BadInput, Damaged, NotReady  # noqa: E402
+from redpencil.settings import Settings  # noqa: E402
 from redpencil.store import Store  # noqa: E402
 from redpencil.types import Task  # noqa: E402
 
@@ -128,3 +129,10 @@ def test_of_a_line_the_latest_of_all_lives_whoever_read_it(store: Store) -> None
     by = [correction(picture, f"text of {author}", author=author) for author in ("ann", "bob")]
     store.corrections.add_many(by)
     assert [c.text for c in store.corrections.live(Task.OCR)] == ["text of bob"]
+
+
+@pytest.mark.parametrize("name", ["100% sure?", "a#b", "Bücher"])
+def test_a_home_may_have_any_name(tmp_path: Path, name: str) -> None:
+    settings = Settings(home=tmp_path / name)
+    Store.open(settings.database, migrate=True).close()
+    assert (tmp_path / name / "redpencil.db").is_file()

@@ -195,5 +195,6 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
+    keeps=tuple(name for name in OWN if name not in OF_A_RUN),
     task=Task.CAPTION,
 )

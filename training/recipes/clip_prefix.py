@@ -208,7 +208,9 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     shape = manifest.lineage["shape"]
     hyper = hyper.going_on({n: shape[n] for n in SIZES}, RECIPE.defaults)
     hyper = replace(hyper, **{n: shape[n] for n in LORA})
-    model = ClipPrefix(Parts.of_bundle(folder, manifest), hyper)
+    parts = Parts.of_bundle(folder, manifest)
+    parts = replace(parts, generation=replace(parts.generation, beams=hyper.beams))
+    model = ClipPrefix(parts, hyper)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(folder / graph.file for graph in fp32))
     return model
@@ -249,5 +251,6 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
+    keeps=SIZES,
     task=Task.CAPTION,
 )

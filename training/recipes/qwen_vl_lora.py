@@ -195,5 +195,6 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
+    keeps=tuple(name for name in KEPT if name != "base"),
     task=Task.OCR,
 )

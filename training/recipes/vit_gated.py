@@ -292,5 +292,6 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
+    keeps=OWN,
     task=Task.CAPTION,
 )
