@@ -6,11 +6,11 @@ import importlib
 import os
 import pkgutil
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from training.job import Lines
 
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
-H = TypeVar("H", bound="Hyper")
 
 NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Parameters of a run that are none of its model's."""
@@ -92,23 +90,6 @@ class Hyper:
         made = replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
         made.check()
         return made
-
-    def going_on(self: H, kept: Mapping[str, Any], usual: Hyper) -> H:
-        """These with what a version has `kept` for good; BadInput where something else was asked for.
-
-        What is as `usual` nobody asked for.
-        """
-        asked = [name for name in kept if getattr(self, name) != getattr(usual, name)]
-        return self.kept(kept, asked)
-
-    def kept(self: H, kept: Mapping[str, Any], asked: Collection[str]) -> H:
-        """The same by the names of what was `asked` for."""
-        for name in (name for name in kept if name in asked and getattr(self, name) != kept[name]):
-            raise BadInput(
-                f"training parameter {name} is {kept[name]!r} in the version that the run goes on from, not "
-                f"{getattr(self, name)!r}: leave it out, or begin anew with --param parent={ANEW}"
-            )
-        return replace(self, **kept)
 
     def check(self) -> None:
         """BadInput where a choice is none of those there are, or a number makes no sense."""
@@ -310,7 +291,13 @@ class Recipe:
         if parent is None or parent.lineage.get("recipe") != self.name:
             return made
         shape = parent.lineage.get("shape", {})
-        made = made.kept({name: shape[name] for name in self.keeps if name in shape}, asked)
+        kept = {name: shape[name] for name in self.keeps if name in shape}
+        for name in (name for name in kept if name in asked and getattr(made, name) != kept[name]):
+            raise BadInput(
+                f"training parameter {name} is {kept[name]!r} in the version that the run goes on from, not "
+                f"{getattr(made, name)!r}: leave it out, or begin anew with --param parent={ANEW}"
+            )
+        made = replace(made, **kept)
         if parent.generation and hasattr(made, "beams") and "beams" not in asked:
             made = replace(made, beams=parent.generation.beams)
         return made

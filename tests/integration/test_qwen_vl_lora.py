@@ -199,9 +199,9 @@ def test_the_bundle_reads_what_the_model_reads(exported: Path, precision: Precis
 
 
 def test_a_version_goes_on_from_its_bundle_alone(exported: Path, taught: QwenVl) -> None:
-    with pytest.raises(BadInput, match="rank is 32 in the version that the run goes on from, not 2"):
-        qwen_vl_lora.build(exported, ["new"], hyper(Path("/nowhere"), rank=2))
-    again = qwen_vl_lora.build(exported, ["new"], hyper(Path("/nowhere"), checkpointing=True))
+    again = qwen_vl_lora.build(
+        exported, ["new"], hyper(Path("/nowhere"), width=28, rank=2, checkpointing=True)
+    )
     assert (again.shape, again.generation, again.alphabet) == (
         taught.shape,
         taught.generation,

@@ -71,14 +71,6 @@ def test_training_parameters_are_checked() -> None:
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
 
-def test_what_a_version_keeps_cannot_be_asked_otherwise() -> None:
-    usual = recipe.find("catr").defaults
-    assert usual.going_on({"hidden": 64, "side": 32}, usual).to_dict()["hidden"] == 64
-    assert replace(usual, hidden=64).going_on({"hidden": 64}, usual).to_dict()["hidden"] == 64
-    with pytest.raises(BadInput, match=r"hidden is 64 .* not 128: leave it out, or .* parent=none"):
-        replace(usual, hidden=128).going_on({"hidden": 64}, usual)
-
-
 @pytest.mark.parametrize(
     ("params", "reach", "said"),
     [
@@ -118,6 +110,23 @@ def test_what_a_run_goes_on_with_is_what_its_version_has(tmp_path: Path) -> None
     with pytest.raises(BadInput, match=f"hidden is 64 .* not {usual}"):
         catr.hyper({"hidden": usual}, parent)
     assert recipe.find("vit_gated").hyper({}, parent) == recipe.find("vit_gated").defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("vit_gated", {"hidden": 32, "shown": "aerial"}),
+        ("clip_prefix", {"prefix": 4}),
+        ("qwen_vl_lora", {"rank": 8, "prompt": "Read."}),
+    ],
+)
+def test_every_family_says_what_a_version_keeps(tmp_path: Path, name: str, kept: dict[str, object]) -> None:
+    family, other = recipe.find(name), of_version(tmp_path, **kept)
+    parent = replace(other, lineage={"recipe": name, "shape": kept})
+    assert kept.items() <= family.hyper({}, parent).to_dict().items()
+    for field in kept:
+        with pytest.raises(BadInput, match=f"{field} is .* parent=none"):
+            family.hyper({field: family.defaults.to_dict()[field]}, parent)
 
 
 def test_a_run_takes_a_step_at_least() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
@@ -147,7 +147,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: CatrHyper) -> Catr:
     frozen = shape.pop("frozen_norm")
     tokenizer = tokens.grown(tokens.of_bundle(parent), texts)
     kept = {name: value for name, value in shape.items() if name not in OF_A_RUN}
-    model = Catr(tokenizer, hyper.going_on(kept, RECIPE.defaults), frozen)
+    model = Catr(tokenizer, replace(hyper, **kept), frozen)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
     return model

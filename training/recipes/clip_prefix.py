@@ -29,7 +29,8 @@ from training.weights import load_parts
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
 ADAPTED = ("q_proj", "v_proj")
-SIZES, LORA = ("prefix", "inner"), ("lora_r", "lora_alpha")
+SIZES = ("prefix", "inner")
+KEPT = (*SIZES, "lora_r", "lora_alpha")
 
 
 @dataclass(frozen=True)
@@ -206,8 +207,7 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("clip_prefix goes on from bundles of its own kind alone; leave --param parent out")
     shape = manifest.lineage["shape"]
-    hyper = hyper.going_on({n: shape[n] for n in SIZES}, RECIPE.defaults)
-    hyper = replace(hyper, **{n: shape[n] for n in LORA})
+    hyper = replace(hyper, **{n: shape[n] for n in KEPT})
     parts = Parts.of_bundle(folder, manifest)
     parts = replace(parts, generation=replace(parts.generation, beams=hyper.beams))
     model = ClipPrefix(parts, hyper)

@@ -132,8 +132,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl
         raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
     whole = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**shape.pop("config")))
-    hyper = replace(hyper, base=shape.pop("base")).going_on(shape, RECIPE.defaults)
-    model = QwenVl(whole.float(), tokens.of_bundle(parent), hyper)
+    model = QwenVl(whole.float(), tokens.of_bundle(parent), replace(hyper, **shape))
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
     return model

@@ -9,7 +9,7 @@ rate goes by the decoder's width as in Vaswani et al. 2017. For captions, blocks
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -259,7 +259,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: VitGatedHyper) -> Vi
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("vit_gated goes on from bundles of its own kind alone; leave --param parent out")
-    same = hyper.going_on(manifest.lineage["shape"], RECIPE.defaults)
+    same = replace(hyper, **manifest.lineage["shape"])
     model = VitGated(tokens.of_bundle(parent), same, learned_before=True)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
