@@ -70,7 +70,8 @@ async def predict(request: Request, house: Here) -> Response:
     try:
         answer = await serving.post(url, content=await request.body(), headers=headers)
     except httpx.TimeoutException as error:
-        raise NotReady(f"serving did not answer within {READ_S:.0f} s; see `redpencil status`") from error
+        words = f"serving did not answer within {READ_S:.0f} s and may still be reading; see `redpencil status`"
+        raise NotReady(words, retry_after_s=READ_S) from error
     except httpx.TransportError as error:
         raise NotReady(f"serving at {house.settings.serving} does not answer; is it up?") from error
     back: dict[str, Any] = {k: v for k in PASSED_BACK if (v := answer.headers.get(k)) is not None}

@@ -10,6 +10,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, Snapshot, Split, Task
 from training import recipe
+from training.hyper import yes_or_no
 from training.job import Job
 
 
@@ -18,7 +19,7 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     chosen = recipe.find(run.recipe)
     hyper = chosen.hyper(run.params, None)
     chosen.check(hyper, _reach(run.params.get("reach", 1.0)))
-    recipe.yes_or_no("doubt", run.params.get("doubt", True))
+    yes_or_no("doubt", run.params.get("doubt", True))
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings, taught=bool(hyper.unlabelled))
     assert run.snapshot is not None

@@ -18,9 +18,10 @@ from redpencil.types import Correction, Doubt, Member, Split, Task
 from training import data, recipe, workers
 from training.data import Line
 from training.doubt import Sight, Statement, see
+from training.hyper import yes_or_no
 from training.job import Job
 from training.learner import Learner
-from training.recipe import LineModel, yes_or_no
+from training.recipe import LineModel
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,9 @@ import os
 import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from math import inf
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, NotFound
 from redpencil.language import Language
 from redpencil.types import Task
+from training.hyper import Hyper
 from training.learner import Learner, Lessons
 from training.spoken import told
 
@@ -28,123 +28,13 @@ if TYPE_CHECKING:
     from training.data import Line
     from training.job import Lines
 
-YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-
 NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Parameters of a run that are none of its model's."""
 ANEW = "none"
 """The `parent` of a run that goes on from no version."""
 
-COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
-COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every")
-
-USUAL_STEPS = (100, 400)
-"""Where few lines take few steps: more passes teach nothing more (docs/log.md, 2026-11-28)."""
-
 FOLLOWED = 8
 """Classes per step among which a language may choose."""
-
-FEW_NEW = 0.1
-"""Of each batch new lines at least, however many a teacher has read."""
-
-
-@dataclass(frozen=True)
-class Hyper:
-    """How a run learns; a recipe gives defaults, `params` of a run override single fields.
-
-    A family with choices of its own (sizes, what is frozen) adds them as fields of a subclass.
-    """
-
-    lr: float = 1e-3
-    batch: int = 16
-    schedule: Literal["cosine", "step", "plateau"] = "cosine"  # after the warm-up
-    decay: float = 0.1  # of the rate, at each step down of "step" and "plateau"
-    decay_every: int = 0  # epochs from one step down to the next; on a plateau: that it has lasted
-    steps: int = 400  # optimiser steps, at least
-    passes: float = 4.0  # and at least so many passes over the corrected lines
-    many_passes: float = 0.0  # with steps=0: so many passes over the lines, within USUAL_STEPS
-    report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
-    warmup: float = 0.05  # share of the steps
-    clip: float = 1.0  # norm of the gradient
-    accumulate: int = 1  # batches per optimiser step
-    patience: int = 4  # epochs without a better validation CER; 0: never stop early
-    smoothing: float = 0.0  # label smoothing, 0..1
-    weight_decay: float = 0.0
-    precision: Literal["bf16", "fp32"] = "fp32"
-    replay: float = 0.5  # share of every batch that is rehearsal of the base domain
-    rehearsal: int = 400  # different rehearsal lines to draw from
-    rehearsed: Literal["all", "latin"] = "all"  # which of the pack's: all, or those in Latin letters
-    unlabelled: int = 0  # lines that nobody corrected, rehearsed as the champion reads them, at most
-    primer: int = 0  # lines of a script that corrections bring: rendered and corrected ones together
-    earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
-    copies: int = 3  # versions of each corrected line: the line itself and augmented ones
-    augment: float = 1.0  # strength of the augmentation; 0: none
-    validation: float = 0.1  # share of train groups that only validate
-    seed: int = 0
-
-    def updated(self, params: Mapping[str, Any]) -> Hyper:
-        """These with single fields replaced; an unknown field or a wrong type is refused."""
-        known = {f.name: float if f.type == "float" else type(getattr(self, f.name)) for f in fields(self)}
-        if unknown := sorted(set(params) - set(known)):
-            raise BadInput(f"unknown training parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
-        made = replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
-        made.check()
-        return made
-
-    def check(self) -> None:
-        """BadInput where a choice is none of those there are, or a number makes no sense."""
-        for name, kind in get_type_hints(type(self)).items():
-            chosen, choices = getattr(self, name), get_args(kind)
-            if get_origin(kind) is Literal and chosen not in choices:
-                raise BadInput(f"training parameter {name} is one of {', '.join(choices)}, not {chosen!r}")
-        if not 0 <= self.replay < 1:
-            raise BadInput(f"training parameter replay is a share of each batch below 1, not {self.replay}")
-        if self.unlabelled and not self.replay:
-            raise BadInput("training parameter unlabelled needs replay above 0: such lines are rehearsed")
-        if min(self.batch, self.accumulate) < 1:
-            raise BadInput("training parameters batch and accumulate are at least 1")
-        for name in COUNTS:
-            if not 0 <= getattr(self, name) < inf:
-                raise BadInput(f"training parameter {name} is 0 or more, not {getattr(self, name)}")
-        if not (self.steps or self.passes or self.many_passes):
-            raise BadInput("a run without steps learns nothing: set steps, passes or many_passes")
-
-    def beside(self, new: int, read: int) -> Hyper:
-        """These for a run with so many new lines and so many that a teacher read.
-
-        The more were read, the more of each batch is rehearsed, until FEW_NEW of it are new lines: few
-        would else be met a thousand times.
-        """
-        share = 1 - new / (new + read) if read else 0.0
-        return replace(self, replay=max(self.replay, min(share, 1 - FEW_NEW)))
-
-    def total_steps(self, lines: int, read: int = 0) -> int:
-        """Optimiser steps of a run that meets so many lines in a pass, and so many that nobody corrected."""
-        few, many = USUAL_STEPS
-        a_pass, least = self.pass_steps(lines), self.steps
-        if self.many_passes and not least:
-            least = min(many, max(few, round(self.many_passes * a_pass)))
-        rehearsals = read / (self.batch * self.accumulate * self.replay) if read else 0.0
-        return max(1, least, round(self.passes * max(a_pass, rehearsals)))
-
-    def pass_steps(self, lines: int) -> float:
-        """Optimiser steps in which every corrected line is met once."""
-        return lines / max(1.0, self.batch * self.accumulate * (1 - self.replay))
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def yes_or_no(name: str, value: Any) -> bool:
-    """A run's parameter that is one or the other; BadInput for anything else."""
-    return bool(_as(bool, name, value))
-
-
-def _as(kind: type, name: str, value: Any) -> Any:
-    try:
-        return YES_NO[str(value).lower()] if kind is bool else kind(value)
-    except (TypeError, ValueError, KeyError) as error:
-        raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error
 
 
 class LineModel(Learner):

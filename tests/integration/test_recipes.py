@@ -60,6 +60,8 @@ def test_training_parameters_are_checked() -> None:
         ({"replay": 1}, "below 1"),
         ({"replay": 0, "unlabelled": 5}, "replay above 0"),
         ({"batch": 0}, "at least 1"),
+        ({"validation": 5}, "validation is a share"),
+        ({"seed": -1}, "seed is 0 or more"),
         ({"clip": -1}, "clip is 0 or more, not -1"),
         ({"report_every": -10}, "report_every is 0 or more"),
         ({"lr": "nan"}, "lr is 0 or more"),

@@ -222,6 +222,8 @@ def another(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
 
 def check(hyper: VitGatedHyper) -> None:
     """BadInput where sizes do not go together."""
+    if min(hyper.patch, hyper.warmup_steps, hyper.heads, hyper.vision_heads) < 1:
+        raise BadInput("patch, warmup_steps, heads and vision_heads must be at least 1")
     if hyper.height % hyper.patch or hyper.width % hyper.patch:
         raise BadInput(f"height and width must be multiples of the patch, {hyper.patch} px")
     if hyper.hidden % hyper.heads or hyper.vision_width % hyper.vision_heads:
