@@ -85,6 +85,6 @@ function controls(e) {
     h("button", {}, "Change"), h("button", { type: "button", click: end }, "End …"));
 }
 
-const share = (id, now) => h("input", { id, type: "number", min: 0, max: 100, step: 1, value: Math.round(100 * now), size: 4 });
+const share = (id, now) => h("input", { id, type: "number", min: 0, max: 100, step: "any", value: Number((100 * now).toPrecision(6)), size: 4 });
 const value = (input) => Number(input.value) / 100;
 const again = () => dispatchEvent(new HashChangeEvent("hashchange"));
