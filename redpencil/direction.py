@@ -27,7 +27,7 @@ _CLASSES = {"L": "L", "R": "R", "AL": "A", "EN": "1", "AN": "2", "CS": ":", "ES"
 _KINDS = {kind: regex.compile(rf"\p{{Bidi_Class={name}}}") for name, kind in _CLASSES.items()}
 _KINDS |= {"(": regex.compile(r"\p{Ps}"), ")": regex.compile(r"\p{Pe}")}
 """How letters, figures, the signs between and beside figures and brackets are written in what follows."""
-_ATOM = r"(?:[RA]|\([^L()]*[RA][^L()]*\))"
+_ATOM = r"(?:[RA2]|\([^L()]*[RA2][^L()]*\))"
 _BACKWARD = re.compile(rf"{_ATOM}(?:(?:[^L()]|\([^L()]*\))*{_ATOM})?")
 """What of a line that is read from left to right is read from right to left."""
 _PAIR = r"\([^RA2()]*[L1][^RA2()]*\)"

@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse
 
 from redpencil.errors import NotFound, NotReady
+from services.client import trusted
 from services.house import Here
 
 router = APIRouter()
@@ -38,7 +39,7 @@ PASSED_BACK = ("content-type", "retry-after", "x-model-version", "x-model-varian
 @asynccontextmanager
 async def client(app: FastAPI) -> AsyncIterator[None]:
     """The connection to serving lives as long as the app."""
-    async with httpx.AsyncClient(timeout=READ_S, trust_env=False) as app.state.serving:
+    async with httpx.AsyncClient(timeout=READ_S, verify=trusted(), trust_env=False) as app.state.serving:
         yield
 
 
@@ -70,7 +71,9 @@ async def predict(request: Request, house: Here) -> Response:
     try:
         answer = await serving.post(url, content=await request.body(), headers=headers)
     except httpx.TimeoutException as error:
-        words = f"serving did not answer within {READ_S:.0f} s and may still be reading; see `redpencil status`"
+        words = (
+            f"serving did not answer within {READ_S:.0f} s and may still be reading; see `redpencil status`"
+        )
         raise NotReady(words, retry_after_s=READ_S) from error
     except httpx.TransportError as error:
         raise NotReady(f"serving at {house.settings.serving} does not answer; is it up?") from error

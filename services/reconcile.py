@@ -177,9 +177,9 @@ class Reconciler:
     def _asked_by(self, model: str, version: str) -> tuple[str, str]:
         """Who wants it: the person who asked by API and has had no answer, else whoever moved the alias."""
         for e in promote.entries(self._store, model):
-            if (e.action, e.to_version) == ("ask", version):
+            if e.action == "ask" and e.to_version == version:
                 return e.who, e.why
-            if e.action in DEPLOYING or (e.action, e.to_version) == ("refuse", version):
+            if e.action in ("ask", *DEPLOYING) or (e.action, e.to_version) == ("refuse", version):
                 break
         return REGISTRY, f"the alias {CHAMPION} was moved in the registry"
 

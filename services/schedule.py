@@ -34,8 +34,9 @@ class Schedule:
 
     def due(self, model: str) -> Run | None:
         """Queue a run where it is time for one, and none of the model is waiting or running."""
-        trigger = self._cron(model) or self._count(model)
-        if trigger is None or self._store.runs.list(model, WAITING, limit=1):
+        if self._store.runs.list(model, WAITING, limit=1):
+            return None
+        if (trigger := self._cron(model) or self._count(model)) is None:
             return None
         if not self.new_corrections(model):
             self._skip(model, "no new corrections since the last run")
@@ -43,11 +44,11 @@ class Schedule:
         self.skipped.pop(model, None)
         return queue(self._store, model, usual_recipe(self._settings, model), trigger)
 
-    def new_corrections(self, model: str) -> int:
-        """How many came since the last run froze what it learned from."""
+    def new_corrections(self, model: str, least: int = 1) -> int:
+        """How many came since the last run froze what it learned from; below `least` there may be less."""
         last, task = self._last(model), self._settings.task_of(model)
         if last is not None and last.snapshot is not None:
-            return self._store.corrections.count_beyond(task, last.snapshot)
+            return self._store.corrections.count_beyond(task, last.snapshot, least)
         since = 0.0 if last is None else last.started_at or last.created_at
         return self._store.corrections.count_since(task, since)
 
@@ -66,7 +67,7 @@ class Schedule:
         wanted, last = self._settings.retrain_after, next(iter(self._store.runs.list(model, limit=1)), None)
         if last and _in_vain(last) and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
-        return "corrections" if wanted and self.new_corrections(model) >= wanted else None
+        return "corrections" if wanted and self.new_corrections(model, wanted) >= wanted else None
 
     def _skip(self, model: str, why: str) -> None:
         self._passed[model] = self._clock()

@@ -100,14 +100,16 @@ def _author(line: ImportedCorrection, caller: str, references: Counter[str]) -> 
 def _take(
     known: Known, line: ImportedCorrection, author: str, seen: dict[str, Correction], report: Report
 ) -> None:
-    correction = imported(known, line, author)
+    correction, revocation = imported(known, line, author), None
+    if said := line.revocation:
+        at = time.time() if said.at is None else said.at
+        revocation = Revocation(correction.id, at, name_of_person(said.who), said.why)
     if line.id is not None and _is_there(known.house.store, correction, seen):
         report.duplicates += 1
     else:
         seen[correction.id] = correction
-    if said := line.revocation:
-        at = time.time() if said.at is None else said.at
-        report.revoked.append(Revocation(correction.id, at, name_of_person(said.who), said.why))
+    if revocation is not None:
+        report.revoked.append(revocation)
 
 
 def _is_there(store: Store, correction: Correction, seen: dict[str, Correction]) -> bool:

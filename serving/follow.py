@@ -89,6 +89,7 @@ class Follower:
         self._retry_at = self._beat_at = 0.0
         self._extra: OrderedDict[str, Reader] = OrderedDict()
         self._extra_lock = threading.Lock()
+        self._looked_at: dict[str, float] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
 
@@ -132,6 +133,7 @@ class Follower:
             return served
         with self._extra_lock:
             if version not in self._extra or not self._fits(self._extra[version]):
+                self._looked_at[version] = time.monotonic()
                 self._extra[version] = self._load_extra(version)
             self._extra.move_to_end(version)
             while len(self._extra) > EXTRA_VERSIONS:
@@ -202,6 +204,10 @@ class Follower:
         self.current = Serving(state, kept)
 
     def _fits(self, reader: Reader) -> bool:
+        """Looked up now and then, as many may ask for the same version."""
+        if time.monotonic() - self._looked_at[reader.version] < RETRY_S:
+            return True
+        self._looked_at[reader.version] = time.monotonic()
         try:
             return self._loader.fits(reader)
         except FAILURES:  # it reads as it did before

@@ -26,7 +26,7 @@ from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
 from training import reach, report, workers
 from training.follow import bar
 from training.freeze import freeze
-from training.job import Cancelled, Ended, Job, Lines, load, restore
+from training.job import Cancelled, Ended, Job, Lines, load, restore, working
 from training.learner import Learner
 from training.quarantine import quarantine
 from training.recipe import LineModel
@@ -73,20 +73,20 @@ class Cycle:
         fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
         self.store.runs.update(self.id, started_at=self.started_at, **fresh)
         try:
-            return self.steps()
+            done = self.steps()
         except Cancelled as error:
-            if self.job:
-                tidy(self.job)
+            tidy(self.settings, self.id)
             return self.end(RunState.CANCELLED, "KILLED", str(error))
         except SystemExit:  # SIGTERM: a cancelled run is over, any other one will be resumed
             if self.store.runs.cancel_requested(self.id):
-                if self.job:
-                    tidy(self.job)
+                tidy(self.settings, self.id)
                 self.end(RunState.CANCELLED, "KILLED", "cancelled on request")
             raise
         except Exception as error:
             self.end(RunState.FAILED, "FAILED", words(error))
             raise
+        tidy(self.settings, self.id)
+        return done
 
     def steps(self) -> Run:
         """The whole cycle, from top to bottom."""
@@ -107,9 +107,7 @@ class Cycle:
             verdict = self.judge(job, version)
         with self.phase("announce"):
             patiently(lambda: self.announce(job, version, verdict), MLFLOW_PATIENCE_S)
-        done = self.end(RunState.SUCCEEDED, "FINISHED")
-        tidy(job)
-        return done
+        return self.end(RunState.SUCCEEDED, "FINISHED")
 
     def train(self, job: Job) -> Ended:
         """Run the loop, unless it has been; leaves best.pt and ended.json."""
@@ -272,18 +270,22 @@ def write_all(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / name).write_bytes(content)
 
 
-def tidy(job: Job) -> None:
-    """Remove what only an unfinished run needs: its checkpoints and its working folder."""
-    shutil.rmtree(job.folder, ignore_errors=True)
-    workers.forget(job.settings, job.run.id)
+def tidy(settings: Settings, run: str) -> None:
+    """Remove what only an unfinished run needs: its checkpoints, then its working folder."""
+    try:
+        workers.forget(settings, run)
+    except OSError as error:
+        log.warning("the checkpoints of %s are left where they are: %s", run, error)
+    else:
+        shutil.rmtree(working(settings, run), ignore_errors=True)
 
 
 def clear(store: Store, settings: Settings) -> None:
     """The same of runs that were killed when they were over, or while they were cancelled."""
-    for folder in (settings.home / "runs").glob("run_*"):
+    for folder in working(settings, "").glob("run_*"):
         try:
-            if store.runs.get(folder.name).state in (RunState.SUCCEEDED, RunState.CANCELLED):
-                workers.forget(settings, folder.name)
-                shutil.rmtree(folder, ignore_errors=True)
-        except (NotFound, OSError) as error:
-            log.warning("%s is left as it is: %s", folder, error)
+            over = store.runs.get(folder.name).state in (RunState.SUCCEEDED, RunState.CANCELLED)
+        except NotFound:  # of another database
+            continue
+        if over:
+            tidy(settings, folder.name)

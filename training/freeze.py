@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from redpencil import snapshot
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest
@@ -10,28 +13,32 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, Snapshot, Split, Task
 from training import recipe
-from training.hyper import yes_or_no
+from training.hyper import Hyper, yes_or_no
 from training.job import Job
 
 
 def freeze(store: Store, run: Run, settings: Settings) -> Job:
     """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
-    chosen = recipe.find(run.recipe)
-    hyper = chosen.hyper(run.params, None)
-    chosen.check(hyper, _reach(run.params.get("reach", 1.0)))
-    yes_or_no("doubt", run.params.get("doubt", True))
+    chosen, blobs = recipe.find(run.recipe), Blobs.open(settings.blobs)
     if run.snapshot is None:
-        run = _choose(store, run, chosen, settings, taught=bool(hyper.unlabelled))
+        run = _choose(store, run, chosen, settings, blobs)
     assert run.snapshot is not None
-    parent = run.params["parent"]
-    version = store.versions.get(run.model, parent) if parent else None
-    known, bundle = snapshot.learned(store, version), version.bundle if version else None
-    if bundle:
-        hyper = chosen.hyper(run.params, Manifest.from_json(Blobs.open(settings.blobs).get(bundle)))
-    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
+    bundle, known, made = parent_of(store, blobs, run.model, run.params["parent"])
+    taken = store.snapshots.get(run.snapshot)
+    return Job(run, chosen.hyper(run.params, made), taken, bundle, settings, known)
 
 
-def _reach(given: object) -> float:
+def parent_of(
+    store: Store, blobs: Blobs, model: str, version: str | None
+) -> tuple[str | None, frozenset[str], Manifest | None]:
+    """Of the version that a run goes on from: its bundle, what it has learned from, and its manifest."""
+    found = store.versions.get(model, version) if version else None
+    made = Manifest.from_json(blobs.get(found.bundle)) if found else None
+    return found and found.bundle, frozenset(snapshot.learned(store, found)), made
+
+
+def reach(given: object) -> float:
+    """How far from its parent a run may go, as it was asked for; BadInput where that is no share."""
     try:
         share = float(str(given))
     except ValueError:
@@ -43,11 +50,29 @@ def _reach(given: object) -> float:
     return share
 
 
-def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, taught: bool) -> Run:
-    task, parent = settings.task_of(run.model), run.params.get("parent")
-    if not parent:
-        parent = champion(store, run.model, chosen, Blobs.open(settings.blobs))
-    params = {**run.params, "parent": None if parent == recipe.ANEW else parent and str(parent)}
+def checked(chosen: recipe.Recipe, params: Mapping[str, Any], made: Manifest | None) -> Hyper:
+    """The hyper-parameters that a new run asks for; BadInput says what is wrong with one."""
+    hyper = chosen.hyper(params, made, checked=True)
+    chosen.check(hyper, reach(params.get("reach", 1.0)))
+    chosen.refuse(params, made)
+    yes_or_no("doubt", params.get("doubt", True))
+    return hyper
+
+
+def start(
+    store: Store, model: str, chosen: recipe.Recipe, params: Mapping[str, Any], blobs: Blobs
+) -> str | None:
+    """The version that a run goes on from: the one asked for, the champion, or none."""
+    asked = params.get("parent")
+    if asked == recipe.ANEW:
+        return None
+    return str(asked) if asked else champion(store, model, chosen, blobs)
+
+
+def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, blobs: Blobs) -> Run:
+    task, parent = settings.task_of(run.model), start(store, run.model, chosen, run.params, blobs)
+    taught = bool(checked(chosen, run.params, parent_of(store, blobs, run.model, parent)[2]).unlabelled)
+    params = {**run.params, "parent": parent}
     if run.params.get("teacher") and not taught:
         raise BadInput("a teacher reads lines that nobody corrected: say how many with unlabelled=NUMBER")
     if taught:

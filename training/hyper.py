@@ -64,13 +64,17 @@ class Hyper:
     validation: float = 0.1  # share of train groups that only validate
     seed: int = 0
 
-    def updated(self, params: Mapping[str, Any]) -> Hyper:
-        """These with single fields replaced; an unknown field or a wrong type is refused."""
+    def updated(self, params: Mapping[str, Any], checked: bool = True) -> Hyper:
+        """These with single fields replaced; an unknown field or a wrong type is refused.
+
+        What is on record was checked by the rules of its time: it is not `checked` again.
+        """
         known = {f.name: float if f.type == "float" else type(getattr(self, f.name)) for f in fields(self)}
         if unknown := sorted(set(params) - set(known)):
             raise BadInput(f"unknown training parameter {unknown[0]!r}; known are {', '.join(sorted(known))}")
         made = replace(self, **{k: _as(known[k], k, v) for k, v in params.items()})
-        made.check()
+        if checked:
+            made.check()
         return made
 
     def check(self) -> None:

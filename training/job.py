@@ -20,9 +20,6 @@ from training import data, recipe
 from training.learner import Learner
 from training.recipe import Hyper
 
-"""Fields of a run's params that are no field of Hyper."""
-
-
 FEWEST_SHOWN = 40
 """Lines of each kind that a graph is checked with, if there are so many."""
 
@@ -84,7 +81,7 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where this machine keeps what it works on for the run."""
-        return self.settings.home / "runs" / self.run.id
+        return working(self.settings, self.run.id)
 
     @property
     def reach(self) -> float:
@@ -170,3 +167,8 @@ def load(file: Path | IO[bytes]) -> dict[str, Any]:
     """A checkpoint's content; only tensors and plain values are accepted, never code."""
     state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     return state
+
+
+def working(settings: Settings, run: str) -> Path:
+    """The folder in which this machine works on a run."""
+    return settings.home / "runs" / run

@@ -170,31 +170,37 @@ class Recipe:
     rehearses: bool = True
     keeps: tuple[str, ...] = ()
 
-    def hyper(self, params: Mapping[str, Any], parent: Manifest | None) -> Hyper:
+    def hyper(self, params: Mapping[str, Any], parent: Manifest | None, checked: bool = False) -> Hyper:
         """The hyper-parameters of a run with such `params` that goes on from a bundle.
 
-        What a version keeps stays as it is, and so do its beams unless others are asked for; BadInput
-        where something else was asked for that it keeps.
+        What a version keeps stays as it is, and so do its beams unless others are asked for.
         """
         asked = {name: value for name, value in params.items() if name not in NOT_HYPER}
-        made = self.defaults.updated(asked)
+        made = self.defaults.updated(asked, checked)
+        kept = self._kept(parent)
+        if kept and parent and parent.generation and hasattr(made, "beams") and "beams" not in asked:
+            kept["beams"] = parent.generation.beams
+        return replace(made, **kept)
+
+    def refuse(self, params: Mapping[str, Any], parent: Manifest | None) -> None:
+        """BadInput where a run asks for something else than what the version that it goes on from keeps."""
+        asked = self.hyper(params, None)
+        for name, value in self._kept(parent).items():
+            if name in params and getattr(asked, name) != value:
+                raise BadInput(
+                    f"training parameter {name} is {value!r} in the version that the run goes on from, not "
+                    f"{getattr(asked, name)!r}: leave it out, or begin anew with --param parent={ANEW}"
+                )
+
+    def _kept(self, parent: Manifest | None) -> dict[str, Any]:
         if parent is None or parent.lineage.get("recipe") != self.name:
-            return made
+            return {}
         shape = parent.lineage.get("shape", {})
-        kept = {name: shape[name] for name in self.keeps if name in shape}
-        for name in (name for name in kept if name in asked and getattr(made, name) != kept[name]):
-            raise BadInput(
-                f"training parameter {name} is {kept[name]!r} in the version that the run goes on from, not "
-                f"{getattr(made, name)!r}: leave it out, or begin anew with --param parent={ANEW}"
-            )
-        made = replace(made, **kept)
-        if parent.generation and hasattr(made, "beams") and "beams" not in asked:
-            made = replace(made, beams=parent.generation.beams)
-        return made
+        return {name: shape[name] for name in self.keeps if name in shape}
 
     def check(self, hyper: Hyper, reach: float) -> None:
         """BadInput where a run asks for what the family does not do."""
-        asked = {name: getattr(hyper, name) for name in ("replay", "unlabelled", "primer")}
+        asked: dict[str, Any] = {name: getattr(hyper, name) for name in ("replay", "unlabelled", "primer")}
         asked = {name: value for name, value in asked.items() if value}
         if reach < 1:
             asked["reach"] = reach

@@ -17,16 +17,14 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
-from redpencil import snapshot
 from redpencil.blobs import Blobs
-from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, RunState
 from training import workers
-from training.freeze import champion, to_learn_from
+from training.freeze import checked, parent_of, start, to_learn_from
 from training.job import Job
 from training.recipe import ANEW, Hyper, Recipe
 from training.sweep_page import SweepPage
@@ -75,7 +73,9 @@ def sweep(
     cores = os.cpu_count() or 1
     at_once = min(size.at_once or cores, size.trials)
     job = _job(family, model, params, settings, max(1, cores // at_once))
-    drawn = space(tries, job.hyper)
+    drawn = space(tries, job.hyper, family)
+    if "unlabelled" in drawn:
+        raise BadInput("trials learn from corrections alone: unlabelled cannot be tried")
     if fixed := [name for name in drawn if job.parent and name in family.keeps]:
         raise BadInput(
             f"{fixed[0]} stays as it is in the version that trials go on from; leave it out, or let them "
@@ -98,7 +98,7 @@ def sweep(
             log.warning("MLflow does not know that the sweep is over: %s", error)
 
 
-def space(tries: Iterable[str], hyper: Hyper) -> dict[str, Any]:
+def space(tries: Iterable[str], hyper: Hyper, family: Recipe) -> dict[str, Any]:
     """What Tune draws from: of `a,b,c` one; of `low..high` evenly in the logarithm.
 
     Bounds that are whole draw whole numbers, evenly. BadInput for anything else.
@@ -108,7 +108,7 @@ def space(tries: Iterable[str], hyper: Hyper) -> dict[str, Any]:
         raise BadInput(f"say what to try, such as {EXAMPLES}")
     for name, domain in found.items():
         for value in getattr(domain, "categories", None) or [domain.sample()]:
-            hyper.updated({name: value})
+            family.check(hyper.updated({name: value}), 1.0)
     return found
 
 
@@ -127,19 +127,17 @@ def _domain(one: str) -> tuple[str, Any]:
 
 def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settings, threads: int) -> Job:
     """What all trials learn from and start from, by a run that is in no list."""
-    blobs, parent = Blobs.open(settings.blobs), params.get("parent")
+    blobs = Blobs.open(settings.blobs)
     with Store.open(settings.database) as store:
-        parent = None if parent == ANEW else parent or champion(store, model, family, blobs)
-        version = store.versions.get(model, parent) if parent else None
-        known, bundle = snapshot.learned(store, version), version.bundle if version else None
+        parent = start(store, model, family, params, blobs)
+        bundle, known, made = parent_of(store, blobs, model, parent)
         taken = to_learn_from(store, settings.task_of(model))
-    hyper = family.hyper(params, Manifest.from_json(blobs.get(bundle)) if bundle else None)
-    family.check(hyper, float(params.get("reach", 1.0)))
+    hyper = checked(family, params, made)
     if hyper.unlabelled:
         raise BadInput("trials learn from corrections alone: leave unlabelled out")
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads})
-    return Job(run, hyper, taken, bundle, alone, frozenset(known))
+    return Job(run, hyper, taken, bundle, alone, known)
 
 
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:

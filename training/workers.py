@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,8 @@ def forget(settings: Settings, run: str) -> None:
     """Delete a run's checkpoints."""
     files, folder = storage(settings, run)
     if files.get_file_info(folder).type is FileType.Directory:
-        files.delete_dir(folder)
+        with suppress(FileNotFoundError):  # another process was quicker
+            files.delete_dir(folder)
 
 
 @contextmanager

@@ -140,8 +140,11 @@ class Corrections:
         with self._db.read() as connection:
             return connection.execute(query).scalar_one()
 
-    def count_beyond(self, task: Task, snapshot: str) -> int:
-        """How many that hold now were stored after the last one of a snapshot, however old they are."""
+    def count_beyond(self, task: Task, snapshot: str, least: int = 1) -> int:
+        """How many that hold now were stored after the last one of a snapshot, however old they are.
+
+        Fewer than `least` are not looked at closely: then there may be less.
+        """
         latest = (
             select(func.coalesce(func.max(_corrections.c.n), 0))
             .join(_members, _members.c.correction == _corrections.c.id)
@@ -149,9 +152,11 @@ class Corrections:
             .scalar_subquery()
         )
         newer = _corrections.alias()
-        return len(
-            self.current(task, select(newer.c.id).where(newer.c.task == task.value, newer.c.n > latest))
-        )
+        new = newer.c.task == task.value, newer.c.n > latest
+        query = select(func.count()).where(*new, is_live(newer.c.id))
+        with self._db.read() as connection:
+            at_most: int = connection.execute(query).scalar_one()
+        return at_most if at_most < least else len(self.current(task, select(newer.c.id).where(*new)))
 
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
         """Labels of answers that these versions gave, oldest first; of several for one region the latest."""

@@ -100,8 +100,10 @@ def test_a_run_begins_anew_where_it_is_told_to(settings: Settings, store: Store)
 
 
 def test_who_wants_no_doubt_says_so_in_a_word_that_is_known(settings: Settings, store: Store) -> None:
+    run = tiny_house.queue(settings, doubt="of")
     with pytest.raises(BadInput, match="doubt must be bool, not 'of'"):
-        a_job(settings, store, doubt="of")
+        freeze(store, store.runs.get(run), settings)
+    assert store.runs.get(run).snapshot is None, "and is refused again when it is resumed"
 
 
 def test_a_recipe_does_not_go_on_from_a_champion_of_another(

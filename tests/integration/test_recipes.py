@@ -110,7 +110,11 @@ def test_what_a_run_goes_on_with_is_what_its_version_has(tmp_path: Path) -> None
     assert catr.hyper({"beams": 2, "hidden": 64}, parent).to_dict()["beams"] == 2
     usual = catr.defaults.to_dict()["hidden"]
     with pytest.raises(BadInput, match=f"hidden is 64 .* not {usual}"):
-        catr.hyper({"hidden": usual}, parent)
+        catr.refuse({"hidden": usual}, parent)
+    assert catr.hyper({"hidden": usual, "patience": -1}, parent).to_dict()["hidden"] == 64, (
+        "of a run on record"
+    )
+    catr.refuse({"hidden": 64, "dropout": 0.2}, parent)
     assert recipe.find("vit_gated").hyper({}, parent) == recipe.find("vit_gated").defaults
 
 
@@ -128,7 +132,7 @@ def test_every_family_says_what_a_version_keeps(tmp_path: Path, name: str, kept:
     assert kept.items() <= family.hyper({}, parent).to_dict().items()
     for field in kept:
         with pytest.raises(BadInput, match=f"{field} is .* parent=none"):
-            family.hyper({field: family.defaults.to_dict()[field]}, parent)
+            family.refuse({field: family.defaults.to_dict()[field]}, parent)
 
 
 def test_a_run_takes_a_step_at_least() -> None:

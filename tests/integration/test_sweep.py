@@ -12,9 +12,11 @@ from mlflow_server import MlflowServer
 from redpencil.errors import BadInput
 from redpencil.registry import Registry
 from redpencil.settings import Settings
-from training.recipe import Hyper
+from training import recipe
 from training.sweep_page import PARENT
 from training.tuning import space
+
+CATR = recipe.find("catr")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +61,12 @@ def test_the_rate_that_learns_is_found_and_every_trial_is_told(settings: Setting
         (["lr=a..b"], "nothing to try"),
         (["speed=1,2"], "unknown training parameter 'speed'"),
         (["batch=8,many"], "batch must be int, not 'many'"),
+        (["primer=50,100"], "primer=50 is for families that read lines by CTC"),
     ],
 )
 def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -> None:
     with pytest.raises(BadInput, match=said):
-        space(tries, Hyper())
+        space(tries, CATR.defaults, CATR)
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,7 @@ def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -
         (["--trials", "0", "--try", "lr=1,2"], "there must be one at least"),
         (["--model", "nobody", "--try", "lr=1,2"], "there is no model 'nobody' here"),
         (["--set", "steps", "--try", "lr=1,2"], "parameters are NAME=VALUE, not 'steps'"),
+        (["--set", "reach=far", "--try", "lr=1,2"], "reach is a share of the way"),
         (["--set", "unlabelled=5", "--set", "replay=0.5", "--try", "lr=1,2"], "leave unlabelled out"),
     ],
 )
@@ -81,7 +85,7 @@ def test_a_wrong_command_is_answered_in_words(settings: Settings, arguments: lis
 
 
 def test_bounds_draw_between_them() -> None:
-    drawn = space(["lr=1e-4..1e-2", "batch=4..6", "schedule=step,cosine"], Hyper())
+    drawn = space(["lr=1e-4..1e-2", "batch=4..6", "schedule=step,cosine"], CATR.defaults, CATR)
     found = [{name: domain.sample() for name, domain in drawn.items()} for _ in range(50)]
     assert all(1e-4 <= f["lr"] <= 1e-2 for f in found)
     assert {f["batch"] for f in found} == {4, 5, 6}

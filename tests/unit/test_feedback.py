@@ -233,6 +233,13 @@ def test_an_export_comes_back_in_as_it_was(
     assert times == sorted(times, reverse=True), "newest first there as well"
 
 
+def test_what_was_revoked_by_nobody_is_not_kept_at_all(world: World, client: Client) -> None:
+    line = {"image": world.image("blank").sha256, "text": "x", "revocation": {"who": "  ", "why": "typo"}}
+    report = client.post("/v1/corrections/import", content=json.dumps(line)).json()
+    assert (report["accepted"], len(report["refused"])) == (0, 1)
+    assert world.store.corrections.list() == []
+
+
 def test_a_reason_that_no_database_keeps_is_refused(world: World, client: Client) -> None:
     made = world.prediction("one")
     id = post(client, {"prediction_id": made.id, "text": "eins"}).json()["id"]

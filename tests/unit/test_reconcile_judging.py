@@ -174,6 +174,19 @@ def test_who_asked_for_another_is_not_who_moved_the_alias(world: World) -> None:
     assert last(world, "promote").who == "mlflow"
 
 
+def test_of_two_who_asked_the_later_one_counts(world: World) -> None:
+    world.serve("1")
+    world.version("2", None)
+    world.version("3", None)
+    for who, version in (("anna", "2"), ("bob", "3")):
+        world.store.ledger.append(promote.entry(MODEL, "ask", who, "", "1", version))
+    world.judge("2", Outcome.PASSED)
+    point(world, "2")
+    for _ in range(2):
+        world.tick()
+    assert last(world, "promote").who == "mlflow"
+
+
 def test_what_broke_down_before_says_nothing_of_a_new_trial(world: World) -> None:
     world.serve("1")
     world.version("2", None)

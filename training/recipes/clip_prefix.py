@@ -38,7 +38,7 @@ class ClipPrefixHyper(Hyper):
     """Which models, and what of them learns.
 
     A run that goes on from a version of this family keeps its models, sizes, prompt and longest
-    text; what learns is the run's own choice.
+    text (of these it only refuses other sizes); beams and what learns are the run's own choice.
     """
 
     vision: str = (
