@@ -122,7 +122,7 @@ class Desk:
             pages = await lane.run(self._open, upload)
             regions = [await self._regions(lane, page, mode) for page in pages]
             texts = await self._all_texts(lane, pages, regions, reader)
-            ordered = [_as_read(*of_page) for of_page in zip(regions, texts, strict=True)]
+            ordered = [await _as_read(lane, *of_page) for of_page in zip(regions, texts, strict=True)]
             return _assemble(pages, *zip(*ordered, strict=True), started)
 
     async def _all_texts(
@@ -187,13 +187,13 @@ def _read_by_width(page: Pixels, polygons: Sequence[Polygon], lines: LineReader)
     return [texts[i] for i in range(len(polygons))]
 
 
-def _as_read(
-    polygons: Sequence[Polygon], texts: Sequence[LineText]
+async def _as_read(
+    lane: Lane, polygons: Sequence[Polygon], texts: Sequence[LineText]
 ) -> tuple[Sequence[Polygon], Sequence[LineText]]:
     """A page's lines in the order in which its script is read, which is known once they are."""
     if not runs_left(" ".join(text.text for text in texts)):
         return polygons, texts
-    order = reading_order(polygons, leftward=True)
+    order = await lane.run(reading_order, polygons, True)
     return [polygons[i] for i in order], [texts[i] for i in order]
 
 

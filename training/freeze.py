@@ -23,21 +23,14 @@ def freeze(store: Store, run: Run, settings: Settings) -> Job:
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings, blobs)
     assert run.snapshot is not None
-    bundle, known, made = parent_of(store, blobs, run.model, run.params["parent"])
-    taken = store.snapshots.get(run.snapshot)
-    return Job(run, chosen.hyper(run.params, made), taken, bundle, settings, known)
+    parent = run.params["parent"]
+    version = store.versions.get(run.model, parent) if parent else None
+    known, bundle = snapshot.learned(store, version), version.bundle if version else None
+    hyper = chosen.hyper(run.params, manifest_of(store, run.model, parent, blobs))
+    return Job(run, hyper, store.snapshots.get(run.snapshot), bundle, settings, frozenset(known))
 
 
-def parent_of(
-    store: Store, blobs: Blobs, model: str, version: str | None
-) -> tuple[str | None, frozenset[str], Manifest | None]:
-    """Of the version that a run goes on from: its bundle, what it has learned from, and its manifest."""
-    found = store.versions.get(model, version) if version else None
-    made = Manifest.from_json(blobs.get(found.bundle)) if found else None
-    return found and found.bundle, frozenset(snapshot.learned(store, found)), made
-
-
-def reach(given: object) -> float:
+def _reach(given: object) -> float:
     """How far from its parent a run may go, as it was asked for; BadInput where that is no share."""
     try:
         share = float(str(given))
@@ -53,7 +46,7 @@ def reach(given: object) -> float:
 def checked(chosen: recipe.Recipe, params: Mapping[str, Any], made: Manifest | None) -> Hyper:
     """The hyper-parameters that a new run asks for; BadInput says what is wrong with one."""
     hyper = chosen.hyper(params, made, checked=True)
-    chosen.check(hyper, reach(params.get("reach", 1.0)))
+    chosen.check(hyper, _reach(params.get("reach", 1.0)))
     chosen.refuse(params, made)
     yes_or_no("doubt", params.get("doubt", True))
     return hyper
@@ -71,7 +64,8 @@ def start(
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, blobs: Blobs) -> Run:
     task, parent = settings.task_of(run.model), start(store, run.model, chosen, run.params, blobs)
-    taught = bool(checked(chosen, run.params, parent_of(store, blobs, run.model, parent)[2]).unlabelled)
+    made = manifest_of(store, run.model, parent, blobs)
+    taught = bool(checked(chosen, run.params, made).unlabelled)
     params = {**run.params, "parent": parent}
     if run.params.get("teacher") and not taught:
         raise BadInput("a teacher reads lines that nobody corrected: say how many with unlabelled=NUMBER")
@@ -125,8 +119,13 @@ def champion(store: Store, model: str, chosen: recipe.Recipe, blobs: Blobs) -> s
 
 def recipe_of(store: Store, model: str, version: str, blobs: Blobs) -> str | None:
     """The family of a version, as its bundle says."""
-    manifest = Manifest.from_json(blobs.get(store.versions.get(model, version).bundle))
-    return manifest.lineage.get("recipe")
+    made = manifest_of(store, model, version, blobs)
+    return made.lineage.get("recipe") if made else None
+
+
+def manifest_of(store: Store, model: str, version: str | None, blobs: Blobs) -> Manifest | None:
+    """What the bundle of a version says of itself; None where there is no version to go on from."""
+    return Manifest.from_json(blobs.get(store.versions.get(model, version).bundle)) if version else None
 
 
 def nothing_to_learn(held: int) -> str:

@@ -17,6 +17,7 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
 
+from redpencil import snapshot
 from redpencil.blobs import Blobs
 from redpencil.errors import BadInput, RedpencilError
 from redpencil.ids import new_id
@@ -24,7 +25,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, RunState
 from training import workers
-from training.freeze import checked, parent_of, start, to_learn_from
+from training.freeze import checked, manifest_of, start, to_learn_from
 from training.job import Job
 from training.recipe import ANEW, Hyper, Recipe
 from training.sweep_page import SweepPage
@@ -130,14 +131,16 @@ def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settin
     blobs = Blobs.open(settings.blobs)
     with Store.open(settings.database) as store:
         parent = start(store, model, family, params, blobs)
-        bundle, known, made = parent_of(store, blobs, model, parent)
+        made = manifest_of(store, model, parent, blobs)
+        version = store.versions.get(model, parent) if parent else None
+        known, bundle = snapshot.learned(store, version), version.bundle if version else None
         taken = to_learn_from(store, settings.task_of(model))
     hyper = checked(family, params, made)
     if hyper.unlabelled:
         raise BadInput("trials learn from corrections alone: leave unlabelled out")
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads})
-    return Job(run, hyper, taken, bundle, alone, known)
+    return Job(run, hyper, taken, bundle, alone, frozenset(known))
 
 
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:

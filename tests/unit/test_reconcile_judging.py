@@ -162,24 +162,21 @@ def test_who_asked_is_remembered_whatever_happens_while_it_is_judged(world: Worl
     assert (last(world, "promote").who, last(world, "promote").why) == ("eve", "looks good")
 
 
-def test_who_asked_for_another_is_not_who_moved_the_alias(world: World) -> None:
+def another_is_served(world: World) -> None:
+    world.serve("3")
+
+
+def another_is_asked_for(world: World) -> None:
+    world.version("3", None)
+    world.store.ledger.append(promote.entry(MODEL, "ask", "bob", "", "1", "3"))
+
+
+@pytest.mark.parametrize("meanwhile", [another_is_served, another_is_asked_for])
+def test_who_asked_before_that_is_not_who_moved_the_alias(world: World, meanwhile: Any) -> None:
     world.serve("1")
     world.version("2", None)
     world.store.ledger.append(promote.entry(MODEL, "ask", "eve", "looks good", "1", "2"))
-    world.serve("3")  # in the meantime
-    world.judge("2", Outcome.PASSED)
-    point(world, "2")
-    for _ in range(2):
-        world.tick()
-    assert last(world, "promote").who == "mlflow"
-
-
-def test_of_two_who_asked_the_later_one_counts(world: World) -> None:
-    world.serve("1")
-    world.version("2", None)
-    world.version("3", None)
-    for who, version in (("anna", "2"), ("bob", "3")):
-        world.store.ledger.append(promote.entry(MODEL, "ask", who, "", "1", version))
+    meanwhile(world)
     world.judge("2", Outcome.PASSED)
     point(world, "2")
     for _ in range(2):

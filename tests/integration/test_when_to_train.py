@@ -1,0 +1,135 @@
+"""Runs that nobody asked for: after so many new corrections, or by the clock; each model by its own."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import store_parts
+from service_house import MODEL, World
+
+from redpencil import snapshot
+from redpencil.errors import BadInput
+from redpencil.settings import Settings
+from redpencil.types import Run, RunState, Task
+from services.schedule import Schedule
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.store.close()
+
+
+def correct(world: World, count: int = 1) -> None:
+    client = world.client()
+    for n in range(count):
+        made = world.prediction(f"line {chr(97 + n)}")
+        client.post("/v1/corrections", json={"prediction_id": made.id, "text": "x"})
+
+
+def test_so_many_new_corrections_start_a_run(world: World) -> None:
+    now = [time.time()]
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
+    correct(world)
+    assert schedule.due(MODEL) is None
+    correct(world)
+    run = schedule.due(MODEL)
+    assert run is not None
+    assert (run.trigger, run.recipe) == ("corrections", "ppocr")
+    assert schedule.due(MODEL) is None  # one is waiting
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED)
+    assert schedule.due(MODEL) is None  # nothing new since
+    correct(world, 2)
+    assert schedule.due(MODEL) is not None
+
+
+def fails(world: World, run: Run, now: float) -> None:
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.FAILED, finished_at=now)
+
+
+def is_cancelled(world: World, run: Run, now: float) -> None:
+    world.store.runs.cancel(run.id)  # while it waits
+
+
+@pytest.mark.parametrize("ends", [fails, is_cancelled])
+def test_what_a_run_in_vain_has_seen_is_still_new(world: World, ends: Callable[..., None]) -> None:
+    now = [time.time()]
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
+    correct(world, 2)
+    run = schedule.due(MODEL)
+    assert run is not None
+    ends(world, run, now[0])
+    assert schedule.new_corrections(MODEL) == 2
+    assert schedule.due(MODEL) is None, "not at once again"
+    now[0] += 3601
+    assert schedule.due(MODEL) is not None
+
+
+def test_what_was_said_before_is_not_new_though_it_is_stored_later(world: World) -> None:
+    """As where two homes become one: the later word on a place is here already."""
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=1))
+    image = world.image("a")
+    world.store.corrections.add_many([store_parts.correction(image, created_at=2000.0)])
+    taken = snapshot.take(world.store, Task.OCR)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED, snapshot=taken.id)
+    world.store.corrections.add_many([store_parts.correction(image, created_at=1000.0)])
+    assert schedule.new_corrections(MODEL) == 0
+    world.store.corrections.add_many([store_parts.correction(image, created_at=3000.0)])
+    assert schedule.new_corrections(MODEL) == 1
+
+
+def test_imported_corrections_are_new_whenever_they_were_made(world: World) -> None:
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
+    correct(world, 2)
+    run = schedule.due(MODEL)
+    assert run is not None
+    world.store.runs.claim_next(MODEL)
+    taken = snapshot.take(world.store, Task.OCR)
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED, snapshot=taken.id)
+    assert schedule.new_corrections(MODEL) == 0
+    old = [store_parts.correction(world.image(c), created_at=1000.0) for c in "ab"]
+    world.store.corrections.add_many(old)
+    assert schedule.new_corrections(MODEL) == 2
+    assert schedule.due(MODEL) is not None
+
+
+def test_a_cron_expression_starts_runs(world: World) -> None:
+    now = [time.time()]
+    settings = Settings(home=world.settings.home, retrain_cron="0 * * * *")
+    schedule = Schedule(world.store, settings, lambda: now[0])
+    correct(world)
+    assert schedule.due(MODEL) is None
+    assert schedule.next_at(MODEL) == pytest.approx(now[0], abs=3601)
+    now[0] += 3601
+    run = schedule.due(MODEL)
+    assert run is not None
+    assert run.trigger == "cron"
+
+
+def test_cron_skips_where_there_is_nothing_new(world: World) -> None:
+    now = [time.time()]
+    settings = Settings(home=world.settings.home, retrain_cron="* * * * *")
+    schedule = Schedule(world.store, settings, lambda: now[0])
+    now[0] += 61
+    assert schedule.due(MODEL) is None
+    assert "no new corrections" in schedule.skipped[MODEL]
+    assert (schedule.next_at(MODEL) or 0) > now[0]
+
+
+def test_without_a_schedule_nothing_starts(world: World) -> None:
+    correct(world, 3)
+    assert Schedule(world.store, Settings(home=world.settings.home)).due(MODEL) is None
+
+
+def test_a_wrong_cron_expression_is_said_at_the_start(world: World) -> None:
+    settings: Any = Settings(home=world.settings.home, retrain_cron="every tuesday")
+    with pytest.raises(BadInput, match="every tuesday"):
+        Schedule(world.store, settings)
