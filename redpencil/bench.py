@@ -56,7 +56,7 @@ def places(corrections: Iterable[Correction]) -> list[Place]:
 
 @dataclass(frozen=True)
 class Reading:
-    """One place read by everybody: what each said, and the CPU milliseconds that it took."""
+    """One place read by everybody: what each said, and the milliseconds of CPU (of a server: in all)."""
 
     score: LineScore
     texts: tuple[str, ...]
@@ -76,10 +76,11 @@ class Bench:
         task: Task,
         max_pixels: int,
         max_pages: int,
+        vlm: str = "",
     ) -> None:
         self._blobs, self._task, self._max_pixels, self._max_pages = blobs, task, max_pixels, max_pages
         folder = fetch(candidate.bundle, blobs, cache)
-        full = open_reader(folder, Precision.FP32)
+        full = open_reader(folder, Precision.FP32, vlm=vlm)
         self._readers: dict[str, Reader] = {"fp32": full}
         if Precision.INT8 in full.manifest.graphs:
             self._readers["int8"] = open_reader(folder, Precision.INT8)
@@ -87,7 +88,8 @@ class Bench:
         if self.opponent:
             served = store.versions.get(candidate.model, self.opponent)
             precision = served_precision(store, served.model, served.version)
-            self._readers["champion"] = open_reader(fetch(served.bundle, blobs, cache), precision)
+            before = fetch(served.bundle, blobs, cache)
+            self._readers["champion"] = open_reader(before, precision, vlm=vlm)
         for reader in self._readers.values():
             reader.warm()
 
@@ -112,9 +114,12 @@ class Bench:
         names = list(self._readers)
         turn = crc32(key.encode()) % len(names)  # nobody always comes first, when the caches are cold
         for name in names[turn:] + names[:turn]:
-            began = time.thread_time()
-            said[name] = self._readers[name].read(line).text
-            ms[name] = 1000 * (time.thread_time() - began)
+            reader = self._readers[name]
+            elsewhere = reader.device == "vlm"
+            clock = time.perf_counter if elsewhere else time.thread_time
+            began = clock()
+            said[name] = reader.read(line).text
+            ms[name] = 1000 * (clock() - began)
         errors = {name: edits(self._task, texts, text) for name, text in said.items()}
         size = extent(self._task, texts)
         score = LineScore(key, size, errors.get("int8"), errors["fp32"], errors.get("champion"), group)

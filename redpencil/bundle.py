@@ -1,6 +1,6 @@
-"""The border between training and serving: a folder with bundle.json and its ONNX graphs.
+"""The border between training and serving: a folder with bundle.json and its ONNX graphs, or its adapters.
 
-A bundle is data alone: JSON and ONNX, no pickle, no code. Nothing in it is used before its hash
+A bundle is data alone: JSON, ONNX and safetensors, no pickle, no code. Nothing in it is used before its hash
 has been checked.
 """
 
@@ -23,15 +23,16 @@ if TYPE_CHECKING:
 
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
-LATER = ("familiar", "before", "language", "words")
+LATER = ("familiar", "before", "language", "words", "adapters")
 """Fields that came later; they are written only where there is something to say."""
+DECODERS = ("ctc", "autoregressive", "vlm")
 # How protobuf spells the key under which a graph names a file of weights outside itself.
 _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
 
 
 @dataclass(frozen=True)
 class Graph:
-    """One file of a bundle: an ONNX graph, or a tokenizer.
+    """One file of a bundle: an ONNX graph, a tokenizer, or adapters.
 
     What a graph takes and gives depends on the decoder: see `reader.LineReader` and `generate.TextReader`.
     """
@@ -63,12 +64,29 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """Low-rank adapters of a vision-language model that a server of its own runs (`redpencil.vlm`).
+
+    `base` is that model's name on the hub, or its folder. The bundle's "graph" holds the weights and `config`
+    says where they belong, both as peft writes them; the image is asked about by `system` and `prompt`.
+    """
+
+    base: str
+    rank: int
+    system: str
+    prompt: str
+    longest: int
+    config: Graph
+
+
+@dataclass(frozen=True)
 class Manifest:
     """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
 
     `alphabet` is a CTC reader's, and so are `language`, of the texts that it has learned, and `words`, both
     of redpencil/language.py; `decoders`, `tokenizer` and `generation` are an autoregressive one's, whose
-    `graphs` are its encoders. Its folder may hold the reader that it went on from as well: then the graph
+    `graphs` are its encoders; `adapters` are of the decoder "vlm", and FP32 is then what its server
+    computes in. Its folder may hold the reader that it went on from as well: then the graph
     `familiar` says which images are its own, and `before` reads the others.
     """
 
@@ -87,11 +105,13 @@ class Manifest:
     before: Manifest | None = None
     language: Graph | None = None
     words: Graph | None = None
+    adapters: Adapters | None = None
 
     def files(self) -> list[Graph]:
         """Every file of the bundle beside its manifest."""
         single = [file for file in (self.tokenizer, self.familiar, self.language, self.words) if file]
         others = self.before.files() if self.before else []
+        others += [self.adapters.config] if self.adapters else []
         return [*self.graphs.values(), *self.decoders.values(), *single, *others]
 
     def to_json(self) -> bytes:
@@ -128,6 +148,8 @@ class Manifest:
             content[kind] = Graph(**content[kind]) if content.get(kind) else None
         if generation := content.get("generation"):
             content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
+        if adapters := content.get("adapters"):
+            content["adapters"] = Adapters(**adapters | {"config": Graph(**adapters["config"])})
         content["before"] = cls._of(content["before"]) if content.get("before") else None
         return cls(**content)
 
@@ -147,11 +169,8 @@ class Manifest:
     def _check(self) -> None:
         if self.format_version != FORMAT_VERSION:
             raise Damaged(f"bundle format {self.format_version} is unknown here; this is {FORMAT_VERSION}")
-        if self.decoder not in ("ctc", "autoregressive"):
-            raise Damaged(f"decoder {self.decoder!r} is unknown here; known: ctc, autoregressive")
-        if self.decoder == "autoregressive":
-            self._check_generation()
-        if (self.familiar is None) != (self.before is None) or (self.before and self.decoder == "ctc"):
+        self._check_decoder()
+        if (self.familiar is None) != (self.before is None):
             raise Damaged(f"{MANIFEST} names a reader before this one and not when it reads, or the reverse")
         if self.before:
             self.before._check()
@@ -162,6 +181,18 @@ class Manifest:
         for graph in self.files():
             if Path(graph.file).name != graph.file or graph.file in ("", ".", "..", MANIFEST):
                 raise Damaged(f"{MANIFEST} names a file outside its folder: {graph.file!r}")
+
+    def _check_decoder(self) -> None:
+        if self.decoder not in DECODERS:
+            raise Damaged(f"decoder {self.decoder!r} is unknown here; known: {', '.join(DECODERS)}")
+        if self.decoder == "autoregressive":
+            self._check_generation()
+        elif self.before:
+            raise Damaged(f"{MANIFEST} names a reader before this one, which is for decoder autoregressive")
+        if (self.decoder == "vlm") != (self.adapters is not None):
+            raise Damaged(f"{MANIFEST} has adapters and not the decoder vlm, or the reverse")
+        if self.adapters and self.preprocessing.width is None:
+            raise Damaged(f"{MANIFEST} has adapters and no canvas: its preprocessing lacks a width")
 
     def _check_generation(self) -> None:
         if self.language or self.words:

@@ -18,7 +18,7 @@ from redpencil.errors import BadInput
 from redpencil.formats import Pixels, open_pages
 from redpencil.types import Polygon
 
-__all__ = ["Pixels", "Preprocessing", "crop_line", "open_pages", "to_tensor", "whole"]
+__all__ = ["Pixels", "Preprocessing", "crop_line", "on_canvas", "open_pages", "to_tensor", "whole"]
 
 MARGIN_PX = 4  # of page around a line that is resampled
 WARP_PX = 16_000  # OpenCV warps nothing above 32,767 px
@@ -31,6 +31,7 @@ class Preprocessing:
 
     With a `width` every image becomes height x width: stretched, or scaled to fit and padded
     ("pad"), or scaled to cover and cut at the middle ("crop"). Without one, width follows the line.
+    What is padded becomes `pad_value`, a normalised value; None is white.
     """
 
     height: int
@@ -41,7 +42,7 @@ class Preprocessing:
     width_multiple: int = 1
     min_width: int = 16
     max_width: int = 4096
-    pad_value: float = 0.0
+    pad_value: float | None = 0.0
     width: int | None = None
     fit: Literal["stretch", "pad", "crop"] = "stretch"
 
@@ -97,13 +98,25 @@ def to_tensor(line: Pixels, preprocessing: Preprocessing) -> NDArray[np.float32]
     height, width = scaled.shape[:2]
     padded = p.width or -(-max(width, p.min_width) // p.width_multiple) * p.width_multiple
     tensor = np.empty((len(p.mean), p.height, padded), np.float32)
-    tensor[:, :, width:] = p.pad_value
-    tensor[:, height:] = p.pad_value
     for channel, (mean, std) in enumerate(zip(p.mean, p.std, strict=True)):
+        paper = (1 - mean) / std if p.pad_value is None else p.pad_value
+        tensor[channel, :, width:] = paper
+        tensor[channel, height:] = paper
         plane = tensor[channel, :height, :width]
         np.multiply(scaled[:, :, channel], np.float32(1 / (255 * std)), out=plane)
         plane -= np.float32(mean / std)
     return tensor
+
+
+def on_canvas(image: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """The image on white paper of height x width, 8-bit RGB: what `to_tensor` would normalise.
+
+    Without a width the paper is as wide as the line.
+    """
+    scaled = scaled_for(image, preprocessing)
+    sheet = np.full((preprocessing.height, preprocessing.width or scaled.shape[1], 3), 255, np.uint8)
+    sheet[: scaled.shape[0], : scaled.shape[1]] = scaled
+    return sheet
 
 
 def scaled_for(image: Pixels, preprocessing: Preprocessing) -> Pixels:

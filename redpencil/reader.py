@@ -37,10 +37,14 @@ class Reader(Protocol):
 
 
 def open_reader(
-    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1, vlm: str = ""
 ) -> Reader:
-    """The reader of a bundle, by its decoder."""
+    """The reader of a bundle, by its decoder; `vlm` is the URL of the server that runs adapted models."""
     manifest = Manifest.load(folder)
+    if manifest.decoder == "vlm":
+        from redpencil.vlm import VlmReader
+
+        return VlmReader(folder, vlm)
     if manifest.decoder == "ctc":
         return LineReader(folder, precision, device, threads)
     from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers

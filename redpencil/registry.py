@@ -198,11 +198,18 @@ def _away(url: str, error: Exception) -> str:
 
 
 def mlmodel(folder: Path, run_id: str) -> Any:
-    """The MLmodel file that lets MLflow open a bundle: its default graph, with its signature."""
+    """The MLmodel file that lets MLflow open a bundle: its default graph, with its signature.
+
+    What MLflow cannot run, adapters, it is told the base of.
+    """
     from mlflow.models import Model
 
     manifest = json.loads((folder / "bundle.json").read_text("utf-8"))
     graph = manifest["graphs"][manifest["precision"]]["file"]
+    if adapters := manifest.get("adapters"):
+        model = Model(artifact_path=BUNDLE, run_id=run_id)
+        model.add_flavor("lora", data=graph, base=adapters["base"])
+        return model
     model = Model(artifact_path=BUNDLE, run_id=run_id, signature=_signature(folder / graph))
     model.add_flavor(
         "onnx",

@@ -30,6 +30,11 @@ class Settings(BaseSettings):
     mlflow_database_url: str = Field("", description="MLflow's own database; empty: SQLite in home")
     serving_url: str = Field("", description="prediction API; empty: the local one")
     services_url: str = Field("", description="corrections and control API; empty: the local one")
+    vlm_url: str = Field(
+        "",
+        description="server that runs adapted vision-language models (vLLM), http://[KEY@]host:port/v1; "
+        "empty: none",
+    )
     host: str = Field(
         "127.0.0.1", description="IPv4 address or name to listen on; beyond loopback needs api_keys"
     )

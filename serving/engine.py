@@ -66,7 +66,8 @@ class Engine:
         self.admission = Admission(settings.queue_limit, BODIES_HELD * settings.max_upload_bytes)
         self.pool = Pool(threads_of(settings), model)
         self.desk = Desk(self.pool, finder, Limits(settings.max_pixels, settings.max_pages))
-        loader = Loader(shared.store, shared.blobs, model, settings.home / "bundles", settings.device, 1)
+        cache = settings.home / "bundles"
+        loader = Loader(shared.store, shared.blobs, model, cache, settings.device, 1, settings.vlm_url)
         replica = f"{socket.gethostname()}-{new_id('replica')}"
         self.follower = Follower(shared.store, loader, model, replica, settings.poll_s)
         self.metrics.watch(model, lambda: self.admission.waiting, lambda: self.state.state.revision)

@@ -104,7 +104,7 @@ class Cycle:
         with self.phase("register"):
             version = patiently(lambda: self.register(job, ended, folder), MLFLOW_PATIENCE_S)
         with self.phase("judge"):
-            verdict = self.judge(job, version)
+            verdict = patiently(lambda: self.judge(job, version), MLFLOW_PATIENCE_S)
         with self.phase("announce"):
             patiently(lambda: self.announce(job, version, verdict), MLFLOW_PATIENCE_S)
         return self.end(RunState.SUCCEEDED, "FINISHED")
@@ -208,7 +208,8 @@ class Cycle:
         if (known := self.store.versions.verdict(model, version)) is not None:
             return known
         asked = {"task": at.task_of(model), "max_pixels": at.max_pixels, "max_pages": at.max_pages}
-        return trial.hold(self.store, self.blobs, model, version, at.home / "bundles", **asked)
+        cache = at.home / "bundles"
+        return trial.hold(self.store, self.blobs, model, version, cache, vlm=at.vlm_url, **asked)
 
     def announce(self, job: Job, version: str, verdict: Verdict) -> None:
         """Tell MLflow the verdict; a passing version becomes challenger, unless one is being compared."""

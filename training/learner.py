@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from redpencil.bundle import Manifest
 from redpencil.pixels import Pixels, Preprocessing
+from redpencil.settings import Settings
 
 if TYPE_CHECKING:
     from training.data import Line
@@ -67,6 +68,9 @@ class Learner(nn.Module, ABC):
     @abstractmethod
     def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
         """Write the model as a bundle into an existing folder, checked and quantised on `lines`."""
+
+    def expect(self, settings: Settings) -> None:
+        """Called before it learns: NotReady where what its versions are served with has not been set."""
 
     def keep_before(self, folder: Path, parent: Path, new: Sequence[Line], known: Sequence[Line]) -> None:
         """Called with that bundle and its parent's; may put the parent's reader into it, for other images.

@@ -11,9 +11,11 @@ from math import sqrt
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from redpencil.errors import Damaged
 
 
 class Lora(nn.Linear):
@@ -53,8 +55,11 @@ def adapters(model: nn.Module) -> Iterator[tuple[str, Lora]]:
     return ((name, layer) for name, layer in model.named_modules() if isinstance(layer, Lora))
 
 
-def to_peft(layers: dict[str, Lora], base: str, folder: Path) -> None:
-    """Write adapters as the peft package does; the names are those of the layers in `base`."""
+def to_peft(layers: dict[str, Lora], base: str, folder: Path) -> tuple[Path, Path]:
+    """Write adapters as the peft package does: their weights, and where in `base` they belong.
+
+    The names are those of the layers there.
+    """
     from peft import LoraConfig
 
     first = next(iter(layers.values()))
@@ -74,4 +79,17 @@ def to_peft(layers: dict[str, Lora], base: str, folder: Path) -> None:
             f"base_model.model.{name}.lora_A.weight": layer.down.detach().cpu().contiguous(),
             f"base_model.model.{name}.lora_B.weight": layer.up.detach().cpu().contiguous(),
         }
-    save_file(stored, folder / "adapter_model.safetensors")
+    weights = folder / "adapter_model.safetensors"
+    save_file(stored, weights)
+    return weights, folder / "adapter_config.json"
+
+
+def from_peft(layers: dict[str, Lora], weights: Path) -> None:
+    """Fill adapters from what `to_peft` wrote of their like; Damaged where one is missing or misshapen."""
+    stored = load_file(weights)
+    for name, layer in layers.items():
+        for part, own in (("lora_A", layer.down), ("lora_B", layer.up)):
+            found = stored.get(f"base_model.model.{name}.{part}.weight")
+            if found is None or found.shape != own.shape:
+                raise Damaged(f"{weights.name} holds no {part} of shape {tuple(own.shape)} for {name}")
+            own.data.copy_(found)

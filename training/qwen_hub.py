@@ -13,11 +13,14 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from redpencil.bundle import Adapters, Graph, Manifest
+from redpencil.types import Precision
 from training import lora
 
 if TYPE_CHECKING:
     from training.recipes.qwen_vl_lora import QwenVl
 
+SYSTEM = "You are a helpful assistant."
 TEMPLATE = """\
 {%- if messages[0].role != 'system' %}{{ '<|im_start|>system\\n' + SYSTEM + '<|im_end|>\\n' }}{% endif -%}
 {%- for message in messages %}{{ '<|im_start|>' + message.role + '\\n' }}
@@ -70,10 +73,38 @@ def write(model: QwenVl, folder: Path, merged: bool, dtype: torch.dtype = torch.
     if merged:
         whole(model).to(dtype).save_pretrained(folder)
     else:
-        layers = {f"model.language_model.{name}": layer for name, layer in lora.adapters(model.language)}
-        lora.to_peft(layers, model.shape["base"], folder)
+        lora.to_peft(layers(model), model.shape["base"], folder)
     processor(model.tokenizer).save_pretrained(folder)
     return header(model, merged)
+
+
+def layers(model: QwenVl) -> dict[str, lora.Lora]:
+    """The adapted layers, by the names that transformers gives them."""
+    return {f"model.language_model.{name}": layer for name, layer in lora.adapters(model.language)}
+
+
+def to_bundle(model: QwenVl, folder: Path, lineage: dict[str, Any]) -> Manifest:
+    """Write the adapters as a bundle, which a server that runs their base reads with."""
+    weights, config = lora.to_peft(layers(model), model.shape["base"], folder)
+    kept = {name: value for name, value in model.shape.items() if name != "config"}  # the base has its own
+    manifest = Manifest(
+        model.preprocessing,
+        (),
+        {Precision.FP32: Graph.of(weights)},
+        Precision.FP32,
+        lineage | {"shape": kept},
+        decoder="vlm",
+        adapters=adapters(model, Graph.of(config)),
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def adapters(model: QwenVl, config: Graph) -> Adapters:
+    """How a server is to be asked that has the adapters."""
+    shape = model.shape
+    said = {"system": SYSTEM, "prompt": shape["prompt"], "longest": shape["longest"]}
+    return Adapters(shape["base"], shape["rank"], config=config, **said)
 
 
 def header(model: QwenVl, merged: bool) -> dict[str, Any]:
@@ -120,8 +151,6 @@ def processor(tokenizer: Tokenizer) -> Any:
     """What turns messages with images into what the model takes, by Qwen's own names and chat format."""
     from transformers import PreTrainedTokenizerFast, Qwen2_5_VLProcessor, Qwen2VLImageProcessor
     from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
-
-    from training.recipes.qwen_vl_lora import SYSTEM
 
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>"

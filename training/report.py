@@ -55,7 +55,8 @@ def samples(job: Job, blobs: Blobs, before: Path | None, after: Path) -> list[Sa
     """Lines of both sides, read by the bundles in two folders."""
     members = [m for split in (Split.HOLDOUT, Split.TRAIN) for m in some(job.snapshot.side(split))]
     lines = data.lines(members, blobs, job.settings.max_pixels, job.settings.max_pages)
-    old, new = open_reader(before) if before else None, open_reader(after)
+    vlm = job.settings.vlm_url
+    old, new = open_reader(before, vlm=vlm) if before else None, open_reader(after, vlm=vlm)
     return [
         Sample(
             image=line.image,

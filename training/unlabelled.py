@@ -55,7 +55,7 @@ def _said(job: Job, store: Store, blobs: Blobs, asked: Sequence[Member]) -> dict
     """What the teacher is sure of, by the names of the lines."""
     model, version = job.run.model, job.run.params["teacher"]
     folder = fetch(store.versions.get(model, version).bundle, blobs, job.settings.home / "bundles")
-    teacher = open_reader(folder, served_precision(store, model, version))
+    teacher = open_reader(folder, served_precision(store, model, version), vlm=job.settings.vlm_url)
     lines = data.lines(asked, blobs, job.settings.max_pixels, job.settings.max_pages)
     found = read_parallel(teacher, [line.image for line in lines], workers.threads(job.settings))
     read = zip(asked, found, strict=True)

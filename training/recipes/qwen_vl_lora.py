@@ -7,11 +7,10 @@ as many image tokens as vectors, whatever images are in it.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -19,9 +18,11 @@ from torch import Tensor
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from redpencil.bundle import Generation, Manifest
-from redpencil.errors import BadInput, RedpencilError
+from redpencil.errors import BadInput, NotReady
 from redpencil.pixels import Preprocessing
+from redpencil.settings import Settings
 from redpencil.types import Precision, Task
+from redpencil.vlm import start_of
 from training import causal_lm, half, lora, pretrained, qwen_hub, tokens
 from training.data import Line
 from training.image_to_text import ImageToText, Named
@@ -29,14 +30,11 @@ from training.qwen_vision import Vision
 from training.recipe import Hyper, Recipe
 from training.weights import load_parts
 
-log = logging.getLogger(__name__)
-
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
-PAPER = 2.0  # about white, in these units
 ADAPTED = ("q_proj", "v_proj")
-SYSTEM, IMAGE = "You are a helpful assistant.", "<|image_pad|>"
+IMAGE = "<|image_pad|>"
 CHAT = (
-    f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
+    f"<|im_start|>system\n{qwen_hub.SYSTEM}<|im_end|>\n<|im_start|>user\n<|vision_start|>",
     "<|vision_end|>{prompt}<|im_end|>\n<|im_start|>assistant\n",
 )
 SPECIAL = ("<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", IMAGE)
@@ -55,6 +53,7 @@ class QwenHyper(Hyper):
     alpha: int = 64
     dropout: float = 0.05  # in front of the adapters
     checkpointing: bool = False  # compute activations again instead of keeping them
+    form: Literal["auto", "onnx", "adapters"] = "auto"  # of its versions: graphs where these can hold it
 
 
 class QwenVl(ImageToText):
@@ -62,13 +61,15 @@ class QwenVl(ImageToText):
 
     best_by = "cer"
     places: Tensor
+    as_adapters = False
+    """Whether its versions are adapters, for a server that runs the base, or graphs that hold all of it."""
 
     def __init__(self, whole: Any, tokenizer: Tokenizer, hyper: QwenHyper) -> None:
         super().__init__()
         self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
         self.shape = {n: getattr(hyper, n) for n in KEPT} | {"config": causal_lm.plain(whole.config)}
         self.preprocessing = Preprocessing(
-            hyper.height, "rgb", MEAN, STD, width=hyper.width, fit="pad", pad_value=PAPER
+            hyper.height, "rgb", MEAN, STD, width=hyper.width, fit="pad", pad_value=None
         )
         self.vision = Vision(whole.model.visual, hyper.height, hyper.width).requires_grad_(False)
         self.language = causal_lm.CausalLM(whole.model.language_model, whole.lm_head)
@@ -96,10 +97,17 @@ class QwenVl(ImageToText):
         return answer
 
     def to_bundle(self, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
-        """RedpencilError where the model is too large for ONNX; it says how to serve it then."""
-        if words := too_large(self):
-            raise RedpencilError(words)
+        if self.as_adapters:
+            return qwen_hub.to_bundle(self, folder, lineage)
         return super().to_bundle(folder, lines, lineage)
+
+    def expect(self, settings: Settings) -> None:
+        if self.as_adapters and not settings.vlm_url:
+            raise NotReady(
+                "versions of this model are adapters, judged and served by a server that runs their base; "
+                "set REDPENCIL_VLM_URL to where it is or will be, and start it: "
+                f"{start_of(self.shape['base'], self.shape['rank'])}"
+            )
 
     def to_hub(self, folder: Path, merged: bool) -> dict[str, Any]:
         """Write adapters for peft, or the whole model for transformers; returns the head of a model card."""
@@ -120,34 +128,42 @@ class QwenVl(ImageToText):
 
 def build(parent: Path | None, texts: Iterable[str], hyper: QwenHyper) -> QwenVl:
     """Qwen2.5-VL with fresh adapters, or a version of this family with the adapters that it has learned."""
-    if parent is None:
-        folder = pretrained.folder_of(hyper.base)
-        model = QwenVl(*whole_of(folder), hyper)
-        causal_lm.check_tokenizer(model.language, model.tokenizer, folder)
-        if words := too_large(model):
-            log.warning(words)
-        return model
+    model = of_base(hyper) if parent is None else of_bundle(parent, hyper)
+    size = max(map(half.size, (model.vision, model.language)))
+    if size > half.LARGEST and hyper.form == "onnx":
+        raise BadInput(
+            f"an ONNX file holds {half.LARGEST / 1e9:.1f} GB at most, a part of this model has "
+            f"{size / 1e9:.1f}: leave --param form=onnx out, and its versions are adapters"
+        )
+    if hyper.form != "auto" or size > half.LARGEST:
+        model.as_adapters = hyper.form != "onnx"
+    return model
+
+
+def of_base(hyper: QwenHyper) -> QwenVl:
+    """The model that `hyper.base` names, with adapters that change nothing yet."""
+    folder = pretrained.folder_of(hyper.base)
+    model = QwenVl(*whole_of(folder), hyper)
+    causal_lm.check_tokenizer(model.language, model.tokenizer, folder)
+    return model
+
+
+def of_bundle(parent: Path, hyper: QwenHyper) -> QwenVl:
+    """What a version has learned; one that holds adapters needs their base beside it."""
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
+    if manifest.adapters:
+        model = of_base(replace(hyper, **shape))
+        lora.from_peft(qwen_hub.layers(model), parent / manifest.graphs[manifest.precision].file)
+        model.as_adapters = True
+        return model
     whole = Qwen2_5_VLForConditionalGeneration(Qwen2_5_VLConfig(**shape.pop("config")))
     model = QwenVl(whole.float(), tokens.of_bundle(parent), replace(hyper, **shape))
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
     return model
-
-
-def too_large(model: QwenVl) -> str:
-    """Why a bundle cannot hold the model; empty where it can."""
-    size = max(map(half.size, (model.vision, model.language)))
-    if size <= half.LARGEST:
-        return ""
-    return (
-        f"an ONNX file holds {half.LARGEST / 1e9:.1f} GB at most, a part of this model has {size / 1e9:.1f}: "
-        "it can learn, but not become a version. `python -m training.model_card RUN FOLDER --merged` writes "
-        "its best checkpoint for an engine that serves it (docs/families/qwen_vl_lora.md)"
-    )
 
 
 def whole_of(folder: Path) -> tuple[Any, Tokenizer]:
