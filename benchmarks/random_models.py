@@ -5,7 +5,7 @@
 
 For figures of size and speed where no weights can be had: what such a model writes means nothing. The
 tokenizer is a small one of our own texts; the table of words has the real one's 151,936 rows. With `--layers`
-Qwen2.5-VL is written alone, with so many of the 36 layers of its language model and as many of its vision tower.
+Qwen2.5-VL is written alone, so many of the 36 layers of its language model and as large a part of its tower.
 """
 
 from __future__ import annotations
