@@ -23,7 +23,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion
 
-MADE = 4  # raise it when the same package is to give another bundle
+MADE = 5  # raise it when the same package is to give another bundle
 
 
 def write(folder: Path) -> Manifest:

@@ -1,8 +1,9 @@
 """A graph's matrices in INT8: weights once and for all, what is multiplied with them as it comes.
 
 For graphs that write token after token, whose time goes into reading weights. Every row of a matrix
-has a scale of its own. A table that is both looked up and multiplied with, as a language model's
-words are, is stored once, which ONNX Runtime's own tool does not do (docs/log.md, 2026-11-29).
+has a scale of its own, which leaves room for sums (`training/headroom.py`). A table that is both looked
+up and multiplied with, as a language model's words are, is stored once, which ONNX Runtime's own tool
+does not do (docs/log.md, 2026-11-29).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+
+from training.headroom import TOP, largest
 
 Floats = NDArray[np.float32]
 
@@ -87,7 +90,7 @@ class Graph:
         return key
 
     def _keep(self, name: str, rows: Floats) -> None:
-        scale = np.abs(rows).max(1) / 127
+        scale = largest(rows) / TOP
         scale[scale == 0] = 1
         whole = np.rint(rows / scale[:, None]).astype(np.int8)
         self.made[f"{name}.int8"] = numpy_helper.from_array(whole, f"{name}.int8")

@@ -2,11 +2,10 @@
 
 Only layers that do much of the work become INT8: the light ones would gain nothing, and some of
 them (the neck's first layer in ppocr) cost most of the accuracy. LSTM layers have INT8 weights and
-take the range of what goes into them as it comes. Channels that rounding would drown are evened, and
-biases take back what it adds on average. What is still lost is measured on lines that took no part in
-calibration, and groups of layers go back to FP32 until it is little.
-On a CPU without VNNI instructions INT8 may saturate: let the gate judge on a machine like those
-that serve.
+take the range of what goes into them as it comes. Weights leave room, so that no sum overflows on any
+CPU; channels that rounding would drown are evened, and biases take back what it adds on average. What is
+still lost is measured on lines that took no part in calibration, and groups of layers go back to FP32
+until it is little.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from typing import Self
 
 import numpy as np
 import onnx
+from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationMethod, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.calibrate import TensorsData, save_tensors_data
 from onnxruntime.quantization.quant_utils import DEQUANT_OUTPUT_SUFFIX
@@ -26,6 +26,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from training.bias_correction import correct
 from training.even_channels import evened
+from training.headroom import overrides, shrunk
 from training.probe import OPS, Image, Layer, Probe
 
 RECURRENT = "LSTM"
@@ -88,7 +89,7 @@ class Twin:
         target = Path(self._scratch.name) / "dynamic.onnx"
         kinds = {"op_types_to_quantize": [RECURRENT], "weight_type": QuantType.QInt8}
         quantize_dynamic(self._prepared, target, per_channel=True, **kinds)
-        return onnx.load(target).graph
+        return with_headroom(onnx.load(target).graph)
 
     @cached_property
     def _all(self) -> onnx.ModelProto:
@@ -103,6 +104,7 @@ class Twin:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibration_cache_path=self._ranges,
+            extra_options={"TensorQuantOverrides": overrides(self._exact.graph, set(self._products))},
         )
         probe = Probe(onnx.load(self._prepared))
         return correct(onnx.load(target), self._exact, map(probe.run, self._calibration))
@@ -112,6 +114,17 @@ class Twin:
 
     def __exit__(self, *_: object) -> None:
         self._scratch.cleanup()
+
+
+def with_headroom(graph: onnx.GraphProto) -> onnx.GraphProto:
+    """The graph with weights of its recurrent layers that no sum overflows."""
+    stored = {t.name: t for t in graph.initializer}
+    for node in (n for n in graph.node if n.op_type == "DynamicQuantizeLSTM"):
+        for whole, scale in ((node.input[1], node.input[8]), (node.input[2], node.input[10])):
+            made = shrunk(*(numpy_helper.to_array(stored[name]) for name in (whole, scale)))
+            for name, value in zip((whole, scale), made, strict=True):
+                stored[name].CopyFrom(numpy_helper.from_array(value, name))
+    return graph
 
 
 def restored(twin: onnx.ModelProto, exact: onnx.ModelProto, layers: Set[str]) -> onnx.ModelProto:
