@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import socket
+
+from redpencil.errors import Conflict
 
 BELOW_EPHEMERAL = (15_000, 30_000)
 """Linux hands out ports from 32,768 on by itself and Ray Serve from 30,000 on, also before ours is used."""
@@ -28,6 +31,18 @@ def free(count: int) -> list[int]:
         if port not in found and _is_free(port):
             found.append(port)
     return found
+
+
+def require_free(host: str, port: int, setting: str) -> None:
+    """Conflict, naming the setting that chooses another one, where a port cannot be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            taken = f"port {port} is taken; end what listens there, or set another {setting}"
+            other = f"nothing can listen on {host}, port {port}: {error.strerror}"
+            raise Conflict(taken if error.errno == errno.EADDRINUSE else other) from error
 
 
 def _is_free(port: int) -> bool:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from redpencil.ports import HERE
 from redpencil.types import Task
 
 
@@ -44,9 +45,9 @@ class Settings(BaseSettings):
     )
     api_keys: str = Field("", description="comma-separated keys that clients must send as Bearer")
     secret: str = Field("", description="signs audit tokens; empty: a random one kept in home")
-    serving_port: int = Field(8000, description="port of the prediction API")
-    services_port: int = Field(8080, description="port of corrections, control and console")
-    mlflow_port: int = Field(5000, description="port of the local MLflow server")
+    serving_port: int = Field(8000, ge=1, le=65535, description="port of the prediction API")
+    services_port: int = Field(8080, ge=1, le=65535, description="port of corrections, control and console")
+    mlflow_port: int = Field(5000, ge=1, le=65535, description="port of the local MLflow server")
 
     model: str = Field("ocr", description="registered model that answers /v1/ocr")
     caption_model: str = Field("caption", description="registered model that answers /v1/captions")
@@ -55,9 +56,9 @@ class Settings(BaseSettings):
     device: Literal["cpu", "cuda"] = Field("cpu", description="where serving runs its models")
     haproxy: bool = Field(True, description="serve through HAProxy (faster) instead of Ray's proxy")
     queue_limit: int = Field(64, ge=1, description="images waiting per replica and model before 429")
-    max_upload_bytes: int = Field(32 * 2**20, description="largest request body, bytes")
-    max_pixels: int = Field(60_000_000, description="largest page, pixels")
-    max_pages: int = Field(50, description="most pages of one document")
+    max_upload_bytes: int = Field(32 * 2**20, ge=1, description="largest request body, bytes")
+    max_pixels: int = Field(60_000_000, ge=1, description="largest page, pixels")
+    max_pages: int = Field(50, ge=1, description="most pages of one document")
     poll_s: float = Field(0.5, gt=0, description="how often replicas read the desired state, s")
 
     reconcile_s: float = Field(1.0, gt=0, description="how often registry aliases are polled, s")
@@ -85,6 +86,21 @@ class Settings(BaseSettings):
     def _two_models(self) -> Self:
         if not self.model or not self.caption_model or self.model == self.caption_model:
             raise ValueError("model and caption_model must be two different names")
+        return self
+
+    @model_validator(mode="after")
+    def _three_ports(self) -> Self:
+        if len({self.serving_port, self.services_port, self.mlflow_port}) < 3:
+            raise ValueError("serving_port, services_port and mlflow_port must be three different ports")
+        return self
+
+    @model_validator(mode="after")
+    def _keys_beyond_loopback(self) -> Self:
+        if self.host not in HERE and not self.keys():
+            raise ValueError(
+                f"host {self.host} is beyond loopback: set api_keys (REDPENCIL_API_KEYS), so that not "
+                "everybody on the network can read, correct and promote"
+            )
         return self
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +16,7 @@ from starlette.exceptions import HTTPException
 from redpencil import asgi
 from redpencil.blobs import Blobs
 from redpencil.errors import RedpencilError
-from redpencil.origin import SameOrigin
+from redpencil.origin import SameOrigin, names_of
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -80,17 +79,10 @@ def assemble(house: House, watching: bool) -> FastAPI:
     for module in ROUTERS:
         app.include_router(module.router)
     open_paths = asgi.OPEN_PATHS | asgi.DESCRIBED | front.OPEN_PATHS
-    app.add_middleware(SameOrigin, names=_names(house.settings), open_paths=asgi.OPEN_PATHS)
+    names = names_of(house.settings, house.settings.services)
+    app.add_middleware(SameOrigin, names=names, setting="REDPENCIL_SERVICES_URL", open_paths=asgi.OPEN_PATHS)
     app.add_middleware(asgi.Edge, keys=keys, max_body=largest, open_paths=open_paths)
     return app
-
-
-def _names(settings: Settings) -> frozenset[str]:
-    """By what names a machine without keys may be called; with keys by any."""
-    if settings.keys():
-        return frozenset()
-    own = urlsplit(settings.services).hostname or ""
-    return frozenset({"localhost", "127.0.0.1", settings.host, own})
 
 
 def watch(house: House) -> Callable[[], None]:

@@ -13,7 +13,6 @@ import hashlib
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,10 +20,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 import httpx
 import psutil
 
+from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 
@@ -94,9 +95,9 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
     prepare(settings)
     with _only_one(settings.home), _stop_signals() as stopping:
         sweep(settings)
-        for port in (settings.serving_port, settings.services_port):
-            _require_free(settings.host, port)
-        _require_free(settings.mlflow_host, settings.mlflow_port)
+        ports.require_free(settings.host, settings.serving_port, "REDPENCIL_SERVING_PORT")
+        ports.require_free(settings.host, settings.services_port, "REDPENCIL_SERVICES_PORT")
+        ports.require_free(settings.mlflow_host, settings.mlflow_port, "REDPENCIL_MLFLOW_PORT")
         stack = parts(settings)
         try:
             _start(stack, settings, say, stopping)
@@ -113,11 +114,6 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
 
 def prepare(settings: Settings) -> None:
     """Make the home folder, or say why it cannot be used."""
-    if settings.host not in ("127.0.0.1", "localhost") and not settings.keys():
-        raise RedpencilError(
-            f"host {settings.host} is beyond loopback: set REDPENCIL_API_KEYS, "
-            "so that not everybody on the network can read and correct"
-        )
     try:
         for folder in ("logs", "run", "mlflow"):
             (settings.home / folder).mkdir(parents=True, exist_ok=True)
@@ -146,7 +142,8 @@ def parts(settings: Settings) -> list[Part]:
 
 
 def _mlflow_argv(settings: Settings) -> list[str]:
-    database = settings.mlflow_database_url or f"sqlite:///{settings.home / 'mlflow' / 'mlflow.db'}"
+    file = quote(str(settings.home / "mlflow" / "mlflow.db"))
+    database = settings.mlflow_database_url or f"sqlite:///{file}"
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", settings.mlflow_host, "--port", str(settings.mlflow_port), "--workers", "1"),
@@ -278,18 +275,6 @@ def _only_one(home: Path) -> Iterator[None]:
                 f"redpencil is already up on {home}; stop it, or set another REDPENCIL_HOME"
             ) from e
         yield
-
-
-def _require_free(host: str, port: int) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as e:
-            raise Conflict(
-                f"port {port} is taken; end what listens there, or choose others with "
-                "REDPENCIL_SERVING_PORT, REDPENCIL_SERVICES_PORT and REDPENCIL_MLFLOW_PORT"
-            ) from e
 
 
 def _end_with_parent() -> None:

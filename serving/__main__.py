@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from redpencil import ports
 from redpencil.errors import Conflict, RedpencilError
 from redpencil.settings import Settings
 from serving import guard, ray_env
@@ -53,8 +53,6 @@ def main() -> int:
 @contextmanager
 def _alone(settings: Settings) -> Iterator[str]:
     """The only serving of this home and port, with nothing left of an earlier one."""
-    if settings.host not in ray_env.LOOPBACK and not settings.keys():
-        raise RedpencilError(f"host {settings.host} is beyond loopback: set REDPENCIL_API_KEYS")
     run = settings.home / "run"
     run.mkdir(parents=True, exist_ok=True)
     with (run / f"serving-{settings.serving_port}.lock").open("w") as lock:
@@ -66,17 +64,8 @@ def _alone(settings: Settings) -> Iterator[str]:
             ) from exc
         mark = hashlib.sha256(f"{settings.home.resolve()}:{settings.serving_port}".encode()).hexdigest()[:24]
         guard.sweep(mark)
-        _require_free(settings)
+        ports.require_free(settings.host, settings.serving_port, "REDPENCIL_SERVING_PORT")
         yield mark
-
-
-def _require_free(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.serving_port))
-        except OSError as exc:
-            raise Conflict(f"port {settings.serving_port} is taken; set REDPENCIL_SERVING_PORT") from exc
 
 
 def _serve(settings: Settings, mark: str) -> None:

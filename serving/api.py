@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from redpencil import asgi
 from redpencil.errors import RedpencilError
-from redpencil.origin import SameOrigin
+from redpencil.origin import SameOrigin, names_of
 from redpencil.settings import Settings
 from serving import chat, infer_v2, trace, upload
 from serving.engine import Engine
@@ -48,7 +48,8 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
         app.add_exception_handler(kind, _handle)
     if spans := trace.tracer(settings.otlp_endpoint):
         app.add_middleware(trace.Traced, tracer=spans)
-    app.add_middleware(SameOrigin)
+    names = names_of(settings, settings.serving)
+    app.add_middleware(SameOrigin, names=names, setting="REDPENCIL_SERVING_URL", open_paths=asgi.OPEN_PATHS)
     app.add_middleware(
         asgi.Edge,
         keys=keys,

@@ -15,8 +15,6 @@ from redpencil.settings import Settings
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost"})
-
 
 def environment(settings: Settings) -> dict[str, str]:
     """Variables to set before Ray is imported; what the user has set already stays."""

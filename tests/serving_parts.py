@@ -120,7 +120,7 @@ def serving(home: Home, work: Callable[[httpx.AsyncClient, Models], Awaitable[No
         app = api.build(home.settings, BandFinder())
         async with app.router.lifespan_context(app):
             transport = httpx.ASGITransport(app=app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 await work(client, app.state.models)
 
     asyncio.run(run())

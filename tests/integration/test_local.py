@@ -9,6 +9,7 @@ import time
 import psutil
 import pytest
 from processes import alive
+from pydantic import ValidationError
 
 from redpencil.errors import Conflict, RedpencilError
 from redpencil.settings import Settings
@@ -36,8 +37,18 @@ def test_a_home_that_cannot_be_written_is_an_error_in_words(tmp_path):
 
 
 def test_beyond_loopback_needs_keys(tmp_path):
-    with pytest.raises(RedpencilError, match="REDPENCIL_API_KEYS"):
-        local.prepare(settings(tmp_path, host="0.0.0.0"))
+    with pytest.raises(ValidationError, match="REDPENCIL_API_KEYS"):
+        settings(tmp_path, host="0.0.0.0")
+    assert settings(tmp_path, host="0.0.0.0", api_keys="secret").host == "0.0.0.0"
+
+
+def test_settings_that_cannot_work_together_are_refused(tmp_path):
+    with pytest.raises(ValidationError, match="three different ports"):
+        settings(tmp_path, serving_port=8080)
+    with pytest.raises(ValidationError, match="less than or equal to 65535"):
+        settings(tmp_path, serving_port=99_999)
+    with pytest.raises(Conflict, match=r"nothing can listen on 256\.1\.1\.1"):
+        local.up(settings(tmp_path, host="256.1.1.1", api_keys="k"), say=print)
 
 
 def test_a_second_stack_on_the_same_home_is_refused(tmp_path):

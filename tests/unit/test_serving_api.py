@@ -226,7 +226,7 @@ def test_a_request_is_a_span_of_the_callers_trace() -> None:
     app = trace.Traced(asgi.Answer(418, {}, {}), provider.get_tracer("test"))
 
     async def run() -> None:
-        async with Client(transport=httpx.ASGITransport(app=app), base_url="http://test") as client:
+        async with Client(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client:
             await client.get("/v1/x", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
 
     asyncio.run(run())
@@ -238,10 +238,21 @@ def test_a_request_is_a_span_of_the_callers_trace() -> None:
 
 def test_another_origins_page_sends_no_image(home: Home) -> None:
     async def work(client: Client, _: Engine) -> None:
-        for origin, status in (("http://evil.example", 401), ("http://[", 400), ("http://test", 200)):
+        for origin, status in (("http://evil.example", 401), ("http://[", 400), ("http://127.0.0.1", 200)):
             sent = {"files": {"file": ("line.png", png("hello"))}, "headers": {"Origin": origin}}
             assert (await client.post("/v1/ocr", **sent)).status_code == status
         assert len(home.store.predictions.list(limit=10)) == 1
+
+    serving(home, work)
+
+
+def test_without_keys_it_answers_by_its_own_names_alone(home: Home) -> None:
+    async def work(client: Client, _: Engine) -> None:
+        rebound = {"host": "evil.example:8000"}
+        refused = await client.get("/v1/predictions/pred_1", headers=rebound)
+        assert refused.status_code == 401
+        assert "not known here as 'evil.example'" in refused.json()["error"]["message"]
+        assert (await client.get("/health", headers=rebound)).status_code == 200
 
     serving(home, work)
 
