@@ -37,6 +37,7 @@ WE_READ = "JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000, AVIF and PDF are rea
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"BM", b"\0\0\0\x0cjP")
 """How files of images begin, which may hold any words further on."""
 PDF_DPI = 200
+LIGHT_PIXELS = 4_000_000
 DOCUMENT_PAGES = 4  # all pages of one document together may hold so many times max_pixels
 EXIF_ORIENTATION = 0x0112
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
@@ -47,7 +48,14 @@ _pdfium = threading.Lock()  # PDFium is not thread-safe
 def open_pages(
     data: bytes, media_type: str | None, max_pixels: int, max_pages: int, only: int | None = None
 ) -> list[Pixels]:
-    """Every page of an uploaded image or PDF, or `only` one of them, counted from 0.
+    """Every page of an uploaded image or PDF, or `only` one of them, as of `each_page`."""
+    return list(each_page(data, media_type, max_pixels, max_pages, only))
+
+
+def each_page(
+    data: bytes, media_type: str | None, max_pixels: int, max_pages: int, only: int | None = None
+) -> Iterator[Pixels]:
+    """One page after the other, decoded when it is asked for; or `only` one of them, counted from 0.
 
     The bytes decide what it is; a declared media type is only refused where it is no image at
     all. Raises UnsupportedMedia, TooLarge or BadImage, before decoding where the header tells.
@@ -57,13 +65,27 @@ def open_pages(
         raise BadImage("the image is empty (0 bytes)")
     pages = _pdf_pages if is_pdf(data) else _image_pages
     try:
-        return list(pages(data, max_pixels, max_pages, only))
+        yield from pages(data, max_pixels, max_pages, only)
     except RedpencilError:
         raise
     except MemoryError as error:
         raise TooLarge("the image does not fit into memory") from error
     except Exception as error:  # decoders meet hostile bytes and raise whatever they like
         raise BadImage(f"the image cannot be decoded, it is damaged or cut short ({error})") from error
+
+
+def is_heavy(data: bytes) -> bool:
+    """Whether decoding takes much memory, by the header alone: a PDF, several pages, or a large image.
+
+    What cannot be recognised is not: whoever opens it is told why.
+    """
+    if is_pdf(data):
+        return True
+    try:
+        with _open_image(data) as image:
+            return image.width * image.height > LIGHT_PIXELS or _has_more(image)
+    except Exception:  # noqa: BLE001  decoders meet hostile bytes and raise whatever they like
+        return False
 
 
 def is_pdf(data: bytes) -> bool:
@@ -130,6 +152,14 @@ def _frames(image: Image.Image, most: int) -> int:
             image.seek(0)
             return count
     raise TooLarge(f"the document has more than {most} pages, at most {most} are read at once")
+
+
+def _has_more(image: Image.Image) -> bool:
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _open_image(data: bytes) -> Image.Image:

@@ -15,10 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redpencil.errors import BadInput
-from redpencil.formats import Pixels, open_pages
+from redpencil.formats import Pixels, each_page, is_heavy, open_pages
 from redpencil.types import Polygon
 
-__all__ = ["Pixels", "Preprocessing", "crop_line", "on_canvas", "open_pages", "to_tensor", "whole"]
+__all__ = [
+    "Pixels",
+    "Preprocessing",
+    "crop_line",
+    "each_page",
+    "is_heavy",
+    "on_canvas",
+    "open_pages",
+    "to_tensor",
+    "whole",
+]
 
 MARGIN_PX = 4  # of page around a line that is resampled
 WARP_PX = 16_000  # OpenCV warps nothing above 32,767 px

@@ -10,13 +10,14 @@ import numpy as np
 
 from redpencil.blobs import Blobs
 from redpencil.errors import NotFound
-from redpencil.pixels import Pixels, crop_line, open_pages
+from redpencil.pixels import Pixels, crop_line, each_page, open_pages
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Polygon
 
 KEPT_BYTES = 128 * 2**20
 TURNS = 16
+MEASURED = 2  # images that are decoded at once just to be looked at
 
 
 class Pictures:
@@ -27,6 +28,13 @@ class Pictures:
         self._kept: OrderedDict[tuple[str, int], Pixels] = OrderedDict()
         self._lock = threading.Lock()
         self._turns = [threading.Lock() for _ in range(TURNS)]
+        self._measuring = threading.Semaphore(MEASURED)
+
+    def sizes(self, data: bytes, media_type: str) -> list[tuple[int, int]]:
+        """Width and height of every page of an image that is not stored yet; refused if it cannot be read."""
+        with self._measuring:
+            pages = each_page(data, media_type, self._settings.max_pixels, self._settings.max_pages)
+            return [(page.shape[1], page.shape[0]) for page in pages]
 
     def page(self, sha256: str, index: int) -> Pixels:
         """A page, upright. Who asks for one that is being decoded waits for it."""

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from redpencil.errors import BadInput
-from redpencil.pixels import open_pages
 from redpencil.text import label
 from redpencil.types import Block, Image, Polygon, Prediction
 from services.bodies import Place
@@ -114,12 +113,12 @@ async def add(request: Request, house: Here, once: OnceOnly, group: str | None =
 
 
 def _added(house: House, data: bytes, media_type: str, group: str | None) -> dict[str, Any]:
-    pages = open_pages(data, media_type, house.settings.max_pixels, house.settings.max_pages)
+    pages = house.pictures.sizes(data, media_type)
     sha256 = house.blobs.put(data)
     named = label(group, "group") if group else ""
     image = Image(sha256, named or sha256, media_type, time.time())
     kept = house.store.images.add_many([image])[0]
-    sizes = [{"index": i, "width": p.shape[1], "height": p.shape[0]} for i, p in enumerate(pages)]
+    sizes = [{"index": i, "width": width, "height": height} for i, (width, height) in enumerate(pages)]
     return {"image": kept.sha256, "group": kept.group, "pages": sizes}
 
 

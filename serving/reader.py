@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from redpencil.direction import runs_left
 from redpencil.formats import is_pdf
-from redpencil.pixels import Pixels, crop_line, open_pages, whole
+from redpencil.pixels import Pixels, crop_line, each_page, is_heavy, open_pages, whole
 from redpencil.reader import LineReader
 from redpencil.reader import Reader as BundleReader
 from redpencil.types import Block, LineText, Page, Polygon
@@ -73,7 +73,7 @@ class Limits:
 
 
 class Desk:
-    """Reads images on a pool, a fair share of it for each; holds few pages in memory at once."""
+    """Reads images on a pool, a fair share of it for each; of a document two pages are in memory at most."""
 
     def __init__(self, pool: Pool, finder: LineFinder, limits: Limits) -> None:
         self._pool, self._finder, self._limits = pool, finder, limits
@@ -97,41 +97,44 @@ class Desk:
         """The same regions with another version, for comparison; when nobody else needs the pool."""
         lane = self._pool.lane(spare=True)
         async with self._again:
-            started = time.perf_counter()
-            pages = await lane.run(self._open, upload)
-            regions = [[b.polygon for b in first.blocks if b.page == page.index] for page in first.pages]
-            texts = await self._all_texts(lane, pages, regions, reader)
-            return _assemble(pages, regions, texts, started)
+            started, read = time.perf_counter(), []
+            async for index, page in self._pages(lane, upload):
+                regions = [b.polygon for b in first.blocks if b.page == index]
+                read.append(_page(index, page, regions, await self._texts(lane, page, regions, reader)))
+            return _reading(read, started)
 
     def _glance(
         self, upload: Upload, mode: Mode, choose: Callable[[str], tuple[Reader, C]]
     ) -> tuple[str, Reader, C, Reading | None]:
-        """Read it at once if it is a single line; if not, let go of the pixels until a page may come in."""
+        """Read it at once if it is a single line; if not, it waits until a page may come in."""
         started = time.perf_counter()
         sha256 = _sha256(upload.data)
         reader, chosen = choose(sha256)
-        pages = self._open(upload)
+        if is_heavy(upload.data):
+            return sha256, reader, chosen, None
+        limits = self._limits
+        pages = open_pages(upload.data, upload.media_type, limits.max_pixels, limits.max_pages)
         if len(pages) > 1 or not self._one_line(pages[0], mode):
             return sha256, reader, chosen, None
-        text = reader.bundle.read(pages[0])
-        return sha256, reader, chosen, _assemble(pages, [[whole(pages[0])]], [[text]], started)
+        read = _page(0, pages[0], [whole(pages[0])], [reader.bundle.read(pages[0])])
+        return sha256, reader, chosen, _reading([read], started)
 
     async def _document(self, lane: Lane, upload: Upload, mode: Mode, reader: Reader) -> Reading:
         async with self._documents:
-            started = time.perf_counter()
-            pages = await lane.run(self._open, upload)
-            regions = [await self._regions(lane, page, mode) for page in pages]
-            texts = await self._all_texts(lane, pages, regions, reader)
-            ordered = [await _as_read(lane, *of_page) for of_page in zip(regions, texts, strict=True)]
-            return _assemble(pages, *zip(*ordered, strict=True), started)
+            started, read = time.perf_counter(), []
+            async for index, page in self._pages(lane, upload):
+                regions = await self._regions(lane, page, mode)
+                texts = await self._texts(lane, page, regions, reader)
+                read.append(_page(index, page, *await _as_read(lane, regions, texts)))
+            return _reading(read, started)
 
-    async def _all_texts(
-        self, lane: Lane, pages: Sequence[Pixels], regions: Sequence[Sequence[Polygon]], reader: Reader
-    ) -> list[Sequence[LineText]]:
-        return [
-            await self._texts(lane, page, polygons, reader)
-            for page, polygons in zip(pages, regions, strict=True)
-        ]
+    async def _pages(self, lane: Lane, upload: Upload) -> AsyncIterator[tuple[int, Pixels]]:
+        """The pages of a document, each decoded when the one before has been read."""
+        limits, index = self._limits, 0
+        pages = each_page(upload.data, upload.media_type, limits.max_pixels, limits.max_pages)
+        while (page := await lane.run(next, pages, None)) is not None:
+            yield index, page
+            index += 1
 
     async def _regions(self, lane: Lane, page: Pixels, mode: Mode) -> Sequence[Polygon]:
         if await lane.run(self._one_line, page, mode):
@@ -150,9 +153,6 @@ class Desk:
         finally:
             for line in lines:  # of a failed or cancelled request the rest is not worth reading
                 line.cancel()
-
-    def _open(self, upload: Upload) -> list[Pixels]:
-        return open_pages(upload.data, upload.media_type, self._limits.max_pixels, self._limits.max_pages)
 
     def _lines_of(self, page: Pixels) -> list[Polygon]:
         """In hundredths of a pixel, before anything is cut: as they are kept, so they were read."""
@@ -202,16 +202,17 @@ def _kept(confidences: tuple[float, ...]) -> tuple[float, ...]:
     return tuple([round(c, 4) for c in confidences])
 
 
-def _assemble(
-    pages: Sequence[Pixels],
-    regions: Sequence[Sequence[Polygon]],
-    texts: Sequence[Sequence[LineText]],
-    started: float,
-) -> Reading:
-    sizes = tuple(Page(i, page.shape[1], page.shape[0]) for i, page in enumerate(pages))
-    blocks = tuple(
-        Block(f"p{page}-b{n}", page, polygon, text.text, text.confidence, _kept(text.char_confidence))
-        for page, (polygons, lines) in enumerate(zip(regions, texts, strict=True))
-        for n, (polygon, text) in enumerate(zip(polygons, lines, strict=True))
-    )
-    return Reading(sizes, blocks, time.perf_counter() - started)
+def _page(
+    index: int, page: Pixels, polygons: Sequence[Polygon], texts: Sequence[LineText]
+) -> tuple[Page, list[Block]]:
+    """The size of a page, and what was read on it."""
+    blocks = [
+        Block(f"p{index}-b{n}", index, polygon, text.text, text.confidence, _kept(text.char_confidence))
+        for n, (polygon, text) in enumerate(zip(polygons, texts, strict=True))
+    ]
+    return Page(index, page.shape[1], page.shape[0]), blocks
+
+
+def _reading(read: Sequence[tuple[Page, list[Block]]], started: float) -> Reading:
+    pages, blocks = tuple(page for page, _ in read), tuple(b for _, found in read for b in found)
+    return Reading(pages, blocks, time.perf_counter() - started)

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from redpencil.errors import BadImage, BadInput, TooLarge, UnsupportedMedia
-from redpencil.pixels import open_pages
+from redpencil.pixels import is_heavy, open_pages
 
 
 def gradient(height: int = 40, width: int = 60) -> np.ndarray:
@@ -173,6 +173,14 @@ def test_one_page_of_a_document_is_as_among_all() -> None:
             assert np.array_equal(page, every[n])
         with pytest.raises(BadInput, match=r"3 page\(s\)"):
             open_pages(data, None, 10**7, 10, only=3)
+
+
+def test_the_header_tells_what_takes_much_memory() -> None:
+    pages = [Image.new("1", (3000, 2000), 1) for _ in range(2)]
+    several = encoded(pages[0].resize((10, 10)), "TIFF", save_all=True, append_images=[pages[1]])
+    heavy = (encoded(pages[0], "PNG"), several, encoded(pages[0], "PDF"))
+    light = (encoded(pages[0].resize((10, 10)), "TIFF"), encoded(Image.new("RGB", (900, 900)), "PNG"), b"no")
+    assert [is_heavy(data) for data in (*heavy, *light)] == [True] * 3 + [False] * 3
 
 
 def test_an_image_that_speaks_of_pdf_is_an_image() -> None:

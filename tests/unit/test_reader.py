@@ -1,8 +1,10 @@
 """A line read alone or beside others, on a busy pool or an idle one: always the same answer."""
 
 import asyncio
+import io
 import threading
 import time
+import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 import serving_parts
 import tiny_bundle
+from PIL import Image
 from serving_parts import BandFinder, png
 
+import serving.reader
 from redpencil.errors import BadImage, TooLarge
+from redpencil.pixels import each_page
 from redpencil.reader import LineReader
 from redpencil.types import Polygon
 from serving.pool import Pool
@@ -59,6 +64,31 @@ def test_a_page_is_read_line_by_line_in_order(pool: Pool, reader: Reader) -> Non
     _, _, reading = on_desk(pool, lambda desk: read(desk, reader, png(*lines)))
     assert [b.text for b in reading.blocks] == lines
     assert [b.id for b in reading.blocks] == [f"p0-b{n}" for n in range(5)]
+
+
+def test_of_a_document_two_pages_are_in_memory_at_most(
+    pool: Pool, reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = [Image.fromarray(tiny_bundle.paint(text)) for text in ("one", "two", "tee")]
+    file, decoded = io.BytesIO(), list[weakref.ref[np.ndarray]]()
+    drawn[0].save(file, "TIFF", save_all=True, append_images=drawn[1:])
+
+    def watched(*given: object) -> Iterator[np.ndarray]:
+        for page in each_page(*given):
+            assert sum(known() is not None for known in decoded) <= 1
+            shown = page.view(Watched)
+            decoded.append(weakref.ref(shown))
+            yield shown
+            del shown
+
+    monkeypatch.setattr(serving.reader, "each_page", watched)
+    _, _, reading = on_desk(pool, lambda desk: read(desk, reader, file.getvalue(), "line"))
+    assert [(b.page, b.text) for b in reading.blocks] == [(0, "one"), (1, "two"), (2, "tee")]
+    assert [p.index for p in reading.pages] == [0, 1, 2]
+
+
+class Watched(np.ndarray):
+    """An array of which one can know that it is gone."""
 
 
 class Halves(BandFinder):
