@@ -14,6 +14,7 @@ from typing import Literal
 
 from redpencil.errors import BadInput
 from redpencil.measure import edits, extent
+from redpencil.store.corrections import place
 from redpencil.types import Correction
 
 Arm = Literal["A", "B"]
@@ -35,7 +36,8 @@ class Label:
 
     `arm` gave the answer that the person saw, with `errors` edits; `shadow_errors` are the other
     arm's on the same line, where it read along. Of a caption `chars` are words. `unit` is the client
-    key where assignment is by client, else the document. `audit_probability` as in `Correction`.
+    key where assignment is by client, else the document. Of labels with one `line` the last that comes
+    before the unit is settled counts. `audit_probability` as in `Correction`.
     """
 
     unit: str
@@ -45,6 +47,7 @@ class Label:
     errors: int
     shadow_errors: int | None = None
     audit_probability: float | None = None
+    line: Hashable = None
 
     def errors_of(self, arm: Arm) -> int | None:
         return self.errors if arm == self.arm else self.shadow_errors
@@ -62,6 +65,7 @@ def label(correction: Correction, arm: Arm, unit: str = "", shadow: str | None =
         errors=edits(correction.task, [correction.text], correction.predicted),
         shadow_errors=None if shadow is None else edits(correction.task, [correction.text], shadow),
         audit_probability=correction.audit_probability,
+        line=(correction.prediction, place(correction)),
     )
 
 
@@ -118,7 +122,8 @@ def _burst(members: Sequence[Label], settle_s: float) -> Unit:
     end = 1
     while end < len(members) and members[end].at - members[end - 1].at < settle_s:
         end += 1
-    return Unit(tuple(members[:end]), members[end - 1].at + settle_s)
+    last = {id(item) if item.line is None else item.line: item for item in members[:end]}
+    return Unit(tuple(last.values()), members[end - 1].at + settle_s)
 
 
 def differences(units: Iterable[Unit]) -> list[float]:

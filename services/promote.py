@@ -62,7 +62,7 @@ def standing(store: Store, model: str, version: str) -> Verdict | None:
     if verdict is None or now == version or verdict.champion == (now or ""):
         return verdict
     earned = any(e.action in ("promote", "adopt") for e in store.ledger.deployments(model, version))
-    return verdict if earned else None
+    return verdict if earned and verdict.outcome is Outcome.PASSED else None
 
 
 def unjudged(store: Store, model: str, version: str) -> str:

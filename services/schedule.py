@@ -15,8 +15,9 @@ from redpencil.store import Store
 from redpencil.types import Run, RunState, Task
 
 WAITING = (RunState.QUEUED, RunState.RUNNING)
+IN_VAIN = (RunState.FAILED, RunState.CANCELLED)
 AGAIN_S = 3600.0
-"""So long after a run has failed, or was cancelled while it waited, corrections start no other."""
+"""So long after a run has failed or was cancelled, corrections start no other."""
 
 
 class Schedule:
@@ -65,7 +66,7 @@ class Schedule:
 
     def _count(self, model: str) -> str | None:
         wanted, last = self._settings.retrain_after, next(iter(self._store.runs.list(model, limit=1)), None)
-        if last and _in_vain(last) and self._clock() - (last.finished_at or 0) < AGAIN_S:
+        if last and last.state in IN_VAIN and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
         return "corrections" if wanted and self.new_corrections(model, wanted) >= wanted else None
 
@@ -75,18 +76,13 @@ class Schedule:
 
     def _base(self, model: str) -> float:
         """From when on the next due time counts: the last run by cron, else since this process watches."""
-        by_cron = [run.created_at for run in self._store.runs.list(model) if run.trigger == "cron"]
-        return max(by_cron[0] if by_cron else self._since, self._passed.get(model, 0.0))
+        by_cron = self._store.runs.list(model, trigger="cron", limit=1)
+        return max(by_cron[0].created_at if by_cron else self._since, self._passed.get(model, 0.0))
 
     def _last(self, model: str) -> Run | None:
-        """The last that learned, or was not meant to: what a failed run has seen is still new."""
-        runs = [r for r in self._store.runs.list(model) if r.state is not RunState.FAILED]
-        return next((r for r in runs if r.state is not RunState.CANCELLED or r.started_at), None)
-
-
-def _in_vain(run: Run) -> bool:
-    """Whether what it was queued for is still to be learned."""
-    return run.state is RunState.FAILED or (run.state is RunState.CANCELLED and run.started_at is None)
+        """The last that learned or is about to: what one in vain has seen is still new."""
+        learning = [state for state in RunState if state not in IN_VAIN]
+        return next(iter(self._store.runs.list(model, learning, limit=1)), None)
 
 
 def usual_recipe(settings: Settings, model: str) -> str:

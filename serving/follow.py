@@ -91,20 +91,24 @@ class Follower:
         self._extra_lock = threading.Lock()
         self._looked_at: dict[str, float] = {}
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follow", daemon=True)
+        self._threads = [
+            threading.Thread(target=work, name=work.__name__, daemon=True) for work in (self._run, self._live)
+        ]
 
     def start(self) -> None:
         """Follow from now on."""
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     @property
     def alive(self) -> bool:
-        return self._thread.is_alive()
+        return all(thread.is_alive() for thread in self._threads)
 
     def close(self) -> None:
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
 
     @property
     def error(self) -> str | None:
@@ -160,13 +164,25 @@ class Follower:
         while not self._stop.wait(self._poll_s):
             self.step()
 
+    def _live(self) -> None:
+        """Say that the replica lives, while it loads a model too, which may take minutes."""
+        while not self._stop.wait(BEAT_S):
+            if time.monotonic() >= self._beat_at:
+                self._beat()
+
     def _follow(self, wanted: ServingState) -> None:
         """Load and swap where something changed; what failed before is tried again now and then."""
-        failed = self._errors.get("load") and time.monotonic() >= self._retry_at
-        if wanted != self._wanted or failed:
+        due = time.monotonic() >= self._retry_at
+        if wanted != self._wanted or (due and (self._errors.get("load") or not self._fitting())):
             self._wanted = wanted
             self._tell("load", self._load(wanted))
+            due = True
+        if due:
             self._retry_at = time.monotonic() + RETRY_S
+
+    def _fitting(self) -> bool:
+        """Whether all that is served is of the precision that the gate let in; one may be judged anew."""
+        return all(map(self._loader.fits, self.current.readers.values()))
 
     def _load(self, wanted: ServingState) -> str | None:
         """Swap as soon as champion and challenger are warm; the previous one may come after."""

@@ -159,11 +159,9 @@ class Corrections:
         return at_most if at_most < least else len(self.current(task, select(newer.c.id).where(*new)))
 
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
-        """Labels of answers that these versions gave, oldest first; of several for one region the latest."""
+        """All that was said of answers that these versions gave, oldest first; none revoked."""
         table = _corrections.c
-        kept = self._live_where(table.model == model, table.version.in_(versions), table.created_at >= since)
-        latest = {(c.prediction, c.region, _whole_pixels(c.polygon)): c for c in kept}
-        return list(latest.values())
+        return self._live_where(table.model == model, table.version.in_(versions), table.created_at >= since)
 
     def _live_where(self, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
         query = whole().where(*conditions, is_live(_corrections.c.id))

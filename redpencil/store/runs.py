@@ -40,13 +40,16 @@ class Runs:
         states: Sequence[RunState] | None = None,
         after: str | None = None,
         limit: int = 50,
+        trigger: str | None = None,
     ) -> list[Run]:
-        """Newest first; `after` is the last id of the page before."""
+        """Newest first; `after` is the last id of the page before, `trigger` what started them."""
         query = select(_table).order_by(_table.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(_table.c.model == model)
         if states is not None:
             query = query.where(_table.c.state.in_([state.value for state in states]))
+        if trigger is not None:
+            query = query.where(_table.c.trigger == trigger)
         if after is not None:
             query = query.where(_table.c.id < after)
         with self._db.read() as connection:

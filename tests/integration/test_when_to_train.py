@@ -13,7 +13,7 @@ from redpencil import snapshot
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Run, RunState, Task
-from services.schedule import Schedule
+from services.schedule import Schedule, queue
 
 
 @pytest.fixture
@@ -56,7 +56,14 @@ def is_cancelled(world: World, run: Run, now: float) -> None:
     world.store.runs.cancel(run.id)  # while it waits
 
 
-@pytest.mark.parametrize("ends", [fails, is_cancelled])
+def is_cancelled_at_work(world: World, run: Run, now: float) -> None:
+    world.store.runs.claim_next(MODEL)
+    taken = snapshot.take(world.store, Task.OCR).id
+    ended = {"state": RunState.CANCELLED, "finished_at": now, "started_at": now, "snapshot": taken}
+    world.store.runs.update(run.id, **ended)
+
+
+@pytest.mark.parametrize("ends", [fails, is_cancelled, is_cancelled_at_work])
 def test_what_a_run_in_vain_has_seen_is_still_new(world: World, ends: Callable[..., None]) -> None:
     now = [time.time()]
     schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2), lambda: now[0])
@@ -112,6 +119,11 @@ def test_a_cron_expression_starts_runs(world: World) -> None:
     run = schedule.due(MODEL)
     assert run is not None
     assert run.trigger == "cron"
+    world.store.runs.update(run.id, state=RunState.SUCCEEDED)
+    due_again = schedule.next_at(MODEL)
+    for _ in range(60):
+        world.store.runs.update(queue(world.store, MODEL, "ppocr", "api").id, state=RunState.SUCCEEDED)
+    assert schedule.next_at(MODEL) == due_again, "many others since change nothing"
 
 
 def test_cron_skips_where_there_is_nothing_new(world: World) -> None:

@@ -134,13 +134,13 @@ def test_new_corrections_are_counted_but_not_the_revoked(store: Store) -> None:
     assert store.corrections.count_since(Task.CAPTION, 0.0) == 0
 
 
-def test_late_labels_of_versions_are_the_latest_for_each_region(store: Store) -> None:
+def test_late_labels_of_versions_are_all_that_was_said(store: Store) -> None:
     picture, answer = stored(store, version="2", blocks=(block(0), block(1)))
     old, new = about(answer, picture, text="old"), about(answer, picture, text="new")
     other = about(answer, picture, answer.blocks[1])
     unrelated = correction(picture, version="3", model="ocr")
     store.corrections.add_many([old, new, other, unrelated])
-    assert set(store.corrections.for_versions("ocr", ["1", "2"], 0.0)) == {new, other}
+    assert set(store.corrections.for_versions("ocr", ["1", "2"], 0.0)) == {old, new, other}
     assert store.corrections.for_versions("ocr", ["2"], time.time() + 1) == []
 
 

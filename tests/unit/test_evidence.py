@@ -13,6 +13,7 @@ from redpencil.betting import mean_interval, quantile_interval, ratio_wealth, we
 from redpencil.errors import BadInput
 from redpencil.evidence import Exposure, report, sample_ratio
 from redpencil.labels import WORST, Label, differences, label, settle
+from redpencil.store.corrections import place
 from redpencil.types import Correction, Kind, Task
 
 
@@ -85,8 +86,12 @@ def test_a_correction_becomes_the_label_of_the_arm_that_answered():
     corrected = Correction(
         **{k: getattr(correction, k) for k in correction.__slots__} | {"predicted": "rod pencl"}
     )
-    assert label(corrected, "A", shadow="red pencil") == Label("doc", "A", 5.0, 10, 2, 0, None)
+    assert label(corrected, "A", shadow="red pencil") == one_of(corrected, "A", 10, 2, 0)
     assert label(corrected, "B", unit="client-7").unit == "client-7"
+
+
+def one_of(correction: Correction, arm: str, chars: int, errors: int, shadow: int) -> Label:
+    return Label("doc", arm, 5.0, chars, errors, shadow, None, (correction.prediction, place(correction)))
 
 
 def test_of_a_caption_words_are_counted():
@@ -94,7 +99,7 @@ def test_of_a_caption_words_are_counted():
         "corr_1", 5.0, Task.CAPTION, "image", "doc", 0, ((0, 0),) * 4, "Two red trains.", Kind.BLIND, "ann"
     )
     said = Correction(**{k: getattr(said, k) for k in said.__slots__} | {"predicted": "two red planes wait"})
-    assert label(said, "B", shadow="two red trains") == Label("doc", "B", 5.0, 3, 2, 0, None)
+    assert label(said, "B", shadow="two red trains") == one_of(said, "B", 3, 2, 0)
 
 
 def test_a_unit_counts_once_it_has_been_quiet_and_never_changes_again():
@@ -102,6 +107,15 @@ def test_a_unit_counts_once_it_has_been_quiet_and_never_changes_again():
     assert settle(labels, 109, SETTLE_S, key=lambda item: item.unit) == []
     (unit,) = settle(labels, NEVER, SETTLE_S, key=lambda item: item.unit)
     assert (unit.at, unit.cer("A"), unit.exact("A")) == (110, 4 / 80, 0.5)
+
+
+def test_a_line_that_is_corrected_anew_counts_as_it_was_said_before_its_unit_was_settled():
+    slip = one("doc", "A", 0, at=0, line="first")
+    mended, other = one("doc", "A", 4, at=20, line="first"), one("doc", "A", 0, at=30, line="second")
+    (unit,) = settle([slip, mended, other], NEVER, SETTLE_S, key=lambda item: item.unit)
+    assert unit.cer("A") == 4 / 80
+    later = one("doc", "A", 40, at=1000, line="first")
+    assert settle([slip, mended, other, later], NEVER, SETTLE_S, key=lambda item: item.unit) == [unit]
 
 
 def test_looking_again_later_only_adds_units():

@@ -1,7 +1,9 @@
 """Serving follows the desired state, one reference at a time, and keeps going when it cannot."""
 
+import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -93,7 +95,7 @@ def test_a_rollback_loads_nothing(home: Home) -> None:
 
 
 def test_the_precision_that_the_gate_let_in_is_served_from_the_promotion_on(
-    home: Home, tmp_path: Path
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where the version read along before it was judged, in INT8."""
     tiny_bundle.build(tmp_path / "made", misread_int8={"e": "c"})
@@ -109,6 +111,10 @@ def test_the_precision_that_the_gate_let_in_is_served_from_the_promotion_on(
     following.step()
     assert following.current.readers["9"].bundle.precision is Precision.FP32
     assert reads(following.current, "9") == "hello"
+    home.store.versions.put_verdict(MODEL, "9", replace(said, precision=Precision.INT8))  # judged anew
+    monkeypatch.setattr(following, "_retry_at", 0.0)
+    following.step()
+    assert following.current.readers["9"].bundle.precision is Precision.INT8
 
 
 def test_weights_come_with_the_state(home: Home) -> None:
@@ -220,3 +226,21 @@ def test_the_thread_follows_by_itself_within_a_few_polls(home: Home) -> None:
     assert following.alive
     following.close()
     assert not following.alive
+
+
+def test_a_replica_that_loads_for_long_says_that_it_lives(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("serving.follow.BEAT_S", 0.02)
+    following, loaded = follower(home), threading.Event()
+    monkeypatch.setattr(following._loader, "load", lambda _: loaded.wait(60) and None)
+    home.serve("1")
+    following.start()
+    heard: set[object] = set()
+    deadline = time.monotonic() + 60
+    while len(heard) < 4 and time.monotonic() < deadline:
+        heard |= {row["at"] for row in home.store.replicas.list(MODEL)}
+        time.sleep(0.01)
+    loaded.set()
+    following.close()
+    assert len(heard) == 4

@@ -68,6 +68,10 @@ def test_only_what_earned_its_place_comes_back_without_a_new_verdict(world: Worl
     crown(world, "3")
     assert promote.admit(world.store, MODEL, "1") is not None
     assert promote.admit(world.store, MODEL, "2") is None
+    world.judge("1", Outcome.FAILED)  # anew, beside 3
+    crown(world, "4")
+    assert promote.admit(world.store, MODEL, "1") is None, "what 3 made fail says nothing beside 4"
+    assert promote.unjudged(world.store, MODEL, "1")
 
 
 def test_a_rollback_swaps_champion_and_previous(world: World) -> None:
