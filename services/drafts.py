@@ -60,10 +60,20 @@ def imported(known: Known, body: ImportedCorrection, caller: str) -> Correction:
 
 
 def _essence(known: Known, body: ImportedCorrection) -> ImportedCorrection:
-    """Without what an exported line says twice: a prediction knows its image, a region its place."""
+    """Without what an exported line says twice: a prediction knows its image, a region its place.
+
+    Of a prediction that another home made its place and text are left, and nothing about an arm.
+    """
     if body.prediction_id is None:
         return body
-    image = known.prediction(body.prediction_id).image
+    try:
+        image = known.prediction(body.prediction_id).image
+    except NotFound:
+        if body.image is None or body.text is None:
+            raise
+        stated = Kind.CORRECT if body.kind is Kind.ACCEPT else body.kind
+        gone = dict.fromkeys(("prediction_id", "region", "audit_token"))
+        return body.model_copy(update={**gone, "kind": stated})
     if body.image not in (None, image):
         raise BadInput(f"{body.prediction_id} is about image {image}, not {body.image}")
     place = {"page": 0, "bbox": None, "polygon": None} if body.region is not None else {}

@@ -233,6 +233,29 @@ def test_an_export_comes_back_in_as_it_was(
     assert times == sorted(times, reverse=True), "newest first there as well"
 
 
+def test_an_export_goes_in_where_nobody_read_the_images(world: World, client: Client) -> None:
+    made = world.prediction("one", "two")
+    said = [
+        {"prediction_id": made.id, "region": "p0-b0", "text": "eins", "author": "bo"},
+        {"prediction_id": made.id, "region": "p0-b1", "kind": "accept"},
+    ]
+    post(client, said)
+    exported = client.get("/v1/corrections/export").text
+    other = World(world.settings.home / "other")
+    unknown = other.client().post("/v1/corrections/import", content=exported).json()
+    assert "send it for a prediction, or to /v1/images, first" in unknown["refused"][0]["reason"]
+    other.client().post("/v1/images", content=world.house.blobs.get(made.image))
+    for accepted, duplicates in ((2, 0), (0, 2)):
+        report = other.client().post("/v1/corrections/import", content=exported).json()
+        assert (report["accepted"], report["duplicates"], report["refused"]) == (accepted, duplicates, [])
+    kept = [c for c, _ in other.store.corrections.list()]
+    assert sorted((c.text, c.author, c.prediction, c.kind.value) for c in kept) == [
+        ("eins", "bo", None, "correct"),
+        ("two", "ada", None, "correct"),
+    ]
+    assert {c.polygon for c in kept} == {b.polygon for b in made.blocks}
+
+
 def test_what_was_revoked_by_nobody_is_not_kept_at_all(world: World, client: Client) -> None:
     line = {"image": world.image("blank").sha256, "text": "x", "revocation": {"who": "  ", "why": "typo"}}
     report = client.post("/v1/corrections/import", content=json.dumps(line)).json()
