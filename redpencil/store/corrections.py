@@ -170,20 +170,30 @@ class Corrections:
         return [correction_of(row) for row in rows]
 
 
-class Placed(Protocol):
-    """What speaks of a region of an image's page."""
+class OnPage(Protocol):
+    """A region of a page."""
 
-    @property
-    def image(self) -> str: ...
     @property
     def page(self) -> int: ...
     @property
     def polygon(self) -> Polygon: ...
 
 
+class Placed(OnPage, Protocol):
+    """What speaks of a region of an image's page."""
+
+    @property
+    def image(self) -> str: ...
+
+
 def place(c: Placed) -> tuple[str, int, tuple[tuple[int, int], ...]]:
     """Of what it speaks: image, page, and the region in whole pixels."""
-    return c.image, c.page, _whole_pixels(c.polygon)
+    return place_of(c.image, c)
+
+
+def place_of(image: str, block: OnPage) -> tuple[str, int, tuple[tuple[int, int], ...]]:
+    """The same of a line that was read on an image."""
+    return image, block.page, _whole_pixels(block.polygon)
 
 
 def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:

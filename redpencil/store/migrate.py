@@ -20,9 +20,15 @@ _one_at_a_time = threading.Lock()  # Alembic keeps its context in a global
 
 
 def upgrade(db: Database) -> None:
-    """Run every migration that is missing; a no-op where none is. Safe under concurrent starts."""
-    if present(db) == REVISION:
+    """Run every migration that is missing; a no-op where none is. Safe under concurrent starts.
+
+    NotReady where the tables are of a later Redpencil.
+    """
+    found = present(db)
+    if found == REVISION:
         return
+    if found and found > REVISION:
+        raise NotReady(_other(db, found) + "It is of a later Redpencil: start that one.")
     if db.lite:
         _use_wal(db)
     with _one_at_a_time, db.write(alone="migrate") as connection:
@@ -33,10 +39,14 @@ def check(db: Database) -> None:
     """Raise NotReady unless the tables are those that this code knows."""
     found = present(db)
     if found != REVISION:
-        raise NotReady(
-            f"The database {db.engine.url.render_as_string(hide_password=True)} has tables of version "
-            f"{found or 'none'}, this code needs {REVISION}. Start `redpencil up`, which migrates it."
-        )
+        raise NotReady(_other(db, found) + "Start `redpencil up`, which migrates it.")
+
+
+def _other(db: Database, found: str | None) -> str:
+    return (
+        f"The database {db.engine.url.render_as_string(hide_password=True)} has tables of version "
+        f"{found or 'none'}, this code needs {REVISION}. "
+    )
 
 
 def present(db: Database) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row, func, select
 from redpencil.asking import choose
 from redpencil.errors import NotFound
 from redpencil.store import schema, waiting
+from redpencil.store.corrections import place_of
 from redpencil.store.database import Database
 from redpencil.store.images import found, keep
 from redpencil.store.paging import chunks
@@ -31,17 +32,20 @@ class Predictions:
     def add_many(self, items: Sequence[tuple[Image, Prediction]]) -> list[Image]:
         """Store images and predictions in one transaction; returns the images as kept, in order.
 
-        On disk when it returns. Character confidences are kept to four decimals.
+        On disk when it returns. Character confidences are kept to four decimals. Of an image that a model
+        has read before only the new reading waits for review, without the lines that were corrected.
         """
         if not items:
             return []
         predictions = [prediction for _, prediction in items]
-        blocks = [_block_row(p, block) for p in predictions for block in p.blocks]
         with self._db.write() as connection:
             kept = keep(self._db, connection, [image for image, _ in items])
+            said = waiting.said_of(connection, {p.image for p in predictions})
+            blocks = [_block_row(p, block, said) for p in predictions for block in p.blocks]
             connection.execute(_predictions.insert(), [_prediction_row(p) for p in predictions])
             if blocks:
                 connection.execute(_blocks.insert(), blocks)
+            waiting.supersede(connection, [p for p in predictions if p.mirror_of is None])
         return kept
 
     def get(self, id: str) -> Prediction:
@@ -167,7 +171,8 @@ def _prediction_row(p: Prediction) -> dict[str, Any]:
     }
 
 
-def _block_row(p: Prediction, block: Block) -> dict[str, Any]:
+def _block_row(p: Prediction, block: Block, said: Collection[waiting.Said]) -> dict[str, Any]:
+    waits = p.mirror_of is None and (p.task, *place_of(p.image, block)) not in said
     return {
         "prediction": p.id,
         "id": block.id,
@@ -176,7 +181,7 @@ def _block_row(p: Prediction, block: Block) -> dict[str, Any]:
         "text": block.text,
         "confidence": block.confidence,
         "char_confidence": [round(c, 4) for c in block.char_confidence],
-        "review": p.model if p.mirror_of is None else None,
+        "review": p.model if waits else None,
     }
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that these tables belong to."""
 
 
@@ -94,6 +94,7 @@ predictions = Table(
     Column("mirror_of", key()),
     Index("ix_predictions_model", "model", "id"),
     Index("ix_predictions_version", "model", "version", "id"),
+    Index("ix_predictions_image", "image", "model"),
     Index("ix_predictions_exposed", "model", "version", "created_at"),
 )
 Index("ix_predictions_mirror_of", predictions.c.mirror_of, **_only("mirror_of IS NOT NULL"))
@@ -109,7 +110,8 @@ blocks = Table(
     Column("text", Text, nullable=False),
     Column("confidence", Double, nullable=False),
     Column("char_confidence", Json, nullable=False),
-    # the model in whose review queue it stands; null where the answer was mirrored and nobody saw it
+    # the model in whose review queue it stands; null where nobody saw it (the answer was mirrored), where its
+    # place had been corrected already, and where the image was read anew
     Column("review", key()),
     Index("uq_blocks_prediction_id", "prediction", "id", unique=True),
     Index("ix_blocks_review", "review", "confidence"),

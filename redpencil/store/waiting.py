@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
 
 from redpencil.asking import Candidate
 from redpencil.store import schema
-from redpencil.store.corrections import is_live
+from redpencil.store.corrections import is_live, place
 from redpencil.store.paging import chunks
+from redpencil.types import Prediction, Task
 
 _ROUNDS = 8
 _blocks, _corrections = schema.blocks, schema.corrections
 _predictions, _images = schema.predictions, schema.images
+
+
+Said = tuple[Task, str, int, tuple[tuple[int, int], ...]]
+"""A task, and the place of which something was said."""
+
+
+def said_of(connection: Connection, images: Collection[str]) -> set[Said]:
+    """The places on these images that have a correction."""
+    table = _corrections.c
+    query = select(table.task, table.image, table.page, table.polygon).where(is_live(table.id))
+    found: set[Said] = set()
+    for some in chunks(sorted(images)):
+        rows = connection.execute(query.where(table.image.in_(some)))
+        found |= {(Task(row.task), *place(row)) for row in rows}
+    return found
+
+
+def supersede(connection: Connection, predictions: Sequence[Prediction]) -> None:
+    """Let what a model had read of the same images before wait no more."""
+    newest = {(p.image, p.model): p.id for p in sorted(predictions, key=lambda p: p.id)}
+    for (image, model), id in newest.items():
+        mine = _predictions.c.image == image, _predictions.c.model == model
+        older = select(_predictions.c.id).where(*mine, _predictions.c.id < id)
+        stands = _blocks.c.review.is_not(None), _blocks.c.prediction.in_(older)
+        connection.execute(update(_blocks).where(*stands).values(review=None))
 
 
 def count(connection: Connection, model: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -15,10 +16,9 @@ from store_parts import (
 )
 
 from redpencil.errors import NotFound
+from redpencil.ids import new_id
 from redpencil.store import Store, predictions
-from redpencil.types import (
-    Variant,
-)
+from redpencil.types import Task, Variant
 from store_stories.told import stored
 
 # --- predictions
@@ -124,6 +124,20 @@ def test_corrected_blocks_leave_the_queue_and_revoked_corrections_bring_them_bac
     store.corrections.revoke(said.id, "ann", "a slip")
     assert len(store.predictions.uncorrected("ocr", 5, order)) == 2
     assert store.predictions.uncorrected_count("ocr") == 2
+
+
+def test_of_an_image_that_is_read_again_what_was_corrected_waits_no_more(store: Store) -> None:
+    picture, first = stored(store, blocks=(block(0), block(1)))
+    store.corrections.add_many([about(first, picture, first.blocks[0])])
+    again = replace(first, id=new_id("pred"), version="2")
+    shadow = replace(first, id=new_id("pred"), mirror_of=again.id)
+    other = replace(first, id=new_id("pred"), model="caption", task=Task.CAPTION)
+    store.predictions.add_many([(picture, again), (picture, shadow), (picture, other)])
+    assert [(p.id, b.id) for p, b in store.predictions.uncorrected("ocr", 9)] == [
+        (again.id, again.blocks[1].id)
+    ]
+    assert store.predictions.uncorrected_count("ocr") == 1
+    assert len(store.predictions.uncorrected("caption", 9)) == 2, "of a caption nobody has said anything"
 
 
 def test_a_block_corrected_twice_is_counted_once(store: Store) -> None:

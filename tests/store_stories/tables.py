@@ -17,6 +17,7 @@ from store_parts import (
 )
 
 from redpencil import snapshot
+from redpencil.errors import NotReady
 from redpencil.store import Store, schema
 from redpencil.types import (
     Task,
@@ -102,3 +103,11 @@ def test_a_database_is_migrated_once_however_many_start_together(empty_url: str)
             return len(opened.ledger.list())
 
     assert at_once(start, 4) == [0] * 4
+
+
+def test_a_database_of_a_later_redpencil_is_left_as_it_is(empty_url: str) -> None:
+    with Store.open(empty_url, migrate=True) as opened, opened._db.write() as connection:
+        connection.execute(sql("UPDATE alembic_version SET version_num = '9999'"))
+    for migrate in (True, False):
+        with pytest.raises(NotReady, match="tables of version 9999"):
+            Store.open(empty_url, migrate=migrate)
