@@ -37,6 +37,10 @@ def said_of(connection: Connection, images: Collection[str]) -> set[Said]:
 def supersede(connection: Connection, predictions: Sequence[Prediction]) -> None:
     """Let what a model had read of the same images before wait no more."""
     newest = {(p.image, p.model): p.id for p in sorted(predictions, key=lambda p: p.id)}
+    for some in chunks(sorted({image for image, _ in newest})):
+        # in one order: two writers of the same images cannot wait for each other in a circle
+        turn = select(_images.c.sha256).where(_images.c.sha256.in_(some)).order_by(_images.c.sha256)
+        connection.execute(turn.with_for_update(key_share=True))
     for (image, model), id in newest.items():
         mine = _predictions.c.image == image, _predictions.c.model == model
         older = select(_predictions.c.id).where(*mine, _predictions.c.id < id)
