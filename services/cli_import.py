@@ -16,6 +16,7 @@ from rich.progress import track
 
 from redpencil import datasets
 from redpencil.errors import BadInput, RedpencilError
+from redpencil.samples import Sample
 from redpencil.settings import Settings
 from redpencil.types import Task
 from services import show
@@ -59,7 +60,7 @@ def dataset(
 
 
 def _sent(
-    api: Client, found: datasets.Dataset, samples: Iterable[datasets.Sample], refused: list[str]
+    api: Client, found: datasets.Dataset, samples: Iterable[Sample], refused: list[str]
 ) -> Iterator[bytes]:
     """Make every image known, and say its texts; an image that cannot be taken is named, and left out."""
     for sample in samples:
@@ -72,7 +73,7 @@ def _sent(
             yield from _lines(image, sample, found)
 
 
-def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iterator[bytes]:
+def _lines(image: str, sample: Sample, found: datasets.Dataset) -> Iterator[bytes]:
     for number, text in enumerate(sample.texts, 1):
         line = {"image": image, "task": found.task.value, "text": text, "kind": "blind"}
         author = found.name if found.task is Task.OCR else f"reference {number}"
