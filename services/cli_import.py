@@ -115,14 +115,8 @@ def import_(
     """
     named: dict[str, Any] = {"vision": vision, "language": language}
     chosen = [f"{name}={value}" for name, value in named.items() if value is not None] + (set or [])
-    command = [
-        sys.executable,
-        "-m",
-        "training.imported",
-        recipe,
-        *(["--model", model] if model else []),
-        *chosen,
-    ]
+    command = [sys.executable, "-m", "training.imported", recipe, *chosen]
+    command += ["--model", model] if model else []
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise RedpencilError(done.stderr.strip().rpartition("\n")[2] or f"{recipe} could not be imported")
