@@ -122,7 +122,7 @@ def check(hyper: CatrHyper) -> None:
         raise BadInput("side, heads, inner and decoder_layers must be at least 1, and encoder_layers 0")
     if hyper.hidden < 1 or hyper.hidden % 4 or hyper.hidden % hyper.heads:
         raise BadInput(
-            f"hidden must be a multiple of heads, {hyper.heads}, and of 4 (a sine and a cosine of each row and "
+            f"hidden must be a multiple of heads, {hyper.heads}, and of 4 (sines and cosines of row and "
             f"column say where a cell lies), not {hyper.hidden}"
         )
     if not 0 <= hyper.dropout < 1:
