@@ -111,13 +111,20 @@ def text_of(file: Path) -> str:
 
 
 def parsed(text: str, where: str) -> Any:
-    """What a text says in JSON."""
+    """What a text says in JSON, all of whose characters are whole."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = f"U+{ord(error.object[error.start]):04X}"
+        raise BadInput(
+            f"{where}: half of a surrogate pair, {half}, is no character; write it whole"
+        ) from error
     except ValueError as error:
         raise BadInput(f"{where}: this is not JSON: {error}") from error
     except RecursionError as error:
         raise BadInput(f"{where}: objects and lists are too deep within each other to be read") from error
+    return value
 
 
 def _first(item: dict[str, Any], names: tuple[str, ...]) -> Any:

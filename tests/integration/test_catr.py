@@ -39,7 +39,7 @@ def test_the_smallest_sizes_look_and_write() -> None:
     assert model.encode(torch.zeros(1, 3, 32, 32))["0.key"].shape == (1, 1, 1, 4)
 
 
-@pytest.mark.parametrize("content", [b"", b"no weights at all", b"PK\x03\x04"])
+@pytest.mark.parametrize("content", [b"", b"hello", b"no weights at all", b"PK\x03\x04"])
 def test_a_file_that_holds_no_weights_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "backbone.pth").write_bytes(content)
     with pytest.raises(BadInput, match=r"backbone\.pth holds no weights of torchvision's resnet18"):

@@ -233,6 +233,10 @@ def test_test_images_of_coco_are_held_out(tmp_path: Path, write: Write) -> None:
         ),
         ({"captions.jsonl": '{"image": "%s.png", "caption": "x"}' % ("x" * 300)}, "captions.jsonl, line 1:"),
         ({"captions.jsonl": "[" * 100_000}, "line 1: objects and lists are too deep"),
+        (
+            {"captions.jsonl": '{"image": "a.png", "caption": "\\ud83d"}'},
+            "line 1: half of a surrogate .*U.D83D",
+        ),
         ({"captions.jsonl/x": ""}, "captions.jsonl cannot be read"),
         ({"lines.tsv": "file\tdocument\ttext\n\tdoc\tx"}, "line 2: the name of the image is empty"),
         (
