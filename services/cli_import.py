@@ -16,7 +16,9 @@ from rich.progress import track
 
 from redpencil import datasets
 from redpencil.errors import BadInput, RedpencilError
+from redpencil.samples import Sample
 from redpencil.settings import Settings
+from redpencil.snapshot import side_of
 from redpencil.types import Task
 from services import show
 from services.cli_options import AsJson, in_words
@@ -33,8 +35,9 @@ def dataset(
 ) -> None:
     """Bring in a data set: its images, and their texts as corrections typed unseen.
 
-    Images of a validation or test part are held out for life. Said again it replaces what it said
-    before. Then: redpencil retrain --model caption
+    Images of a validation or test part are held out for life; one that has been here before and
+    stands on the other side is refused. Said again it replaces what it said before.
+    Then: redpencil retrain --model caption
 
     Example: redpencil dataset coco2017 --limit 5000
     """
@@ -59,20 +62,33 @@ def dataset(
 
 
 def _sent(
-    api: Client, found: datasets.Dataset, samples: Iterable[datasets.Sample], refused: list[str]
+    api: Client, found: datasets.Dataset, samples: Iterable[Sample], refused: list[str]
 ) -> Iterator[bytes]:
     """Make every image known, and say its texts; an image that cannot be taken is named, and left out."""
     for sample in samples:
-        kind = mimetypes.guess_type(sample.image.name)[0] or "application/octet-stream"
         try:
-            image = api.add_image(sample.image.read_bytes(), kind, sample.group_in(found.name))
+            image = _known(api, sample, found)
         except BadInput as error:
             refused.append(f"{sample.image}: {error}")
         else:
             yield from _lines(image, sample, found)
 
 
-def _lines(image: str, sample: datasets.Sample, found: datasets.Dataset) -> Iterator[bytes]:
+def _known(api: Client, sample: Sample, found: datasets.Dataset) -> str:
+    """The image's sha256; BadInput where it stands for life on another side than its part of the set."""
+    kind = mimetypes.guess_type(sample.image.name)[0] or "application/octet-stream"
+    wanted = sample.group_in(found.name)
+    image, kept = api.add_image(sample.image.read_bytes(), kind, wanted)
+    side = side_of(kept)
+    if sample.split and side is not side_of(wanted):
+        raise BadInput(
+            f"it is one of the set's {sample.split} images, but has been here before, in the group {kept!r}, "
+            f"and so stands on the {side.value} side for life; its texts are left out"
+        )
+    return image
+
+
+def _lines(image: str, sample: Sample, found: datasets.Dataset) -> Iterator[bytes]:
     for number, text in enumerate(sample.texts, 1):
         line = {"image": image, "task": found.task.value, "text": text, "kind": "blind"}
         author = found.name if found.task is Task.OCR else f"reference {number}"
@@ -99,14 +115,8 @@ def import_(
     """
     named: dict[str, Any] = {"vision": vision, "language": language}
     chosen = [f"{name}={value}" for name, value in named.items() if value is not None] + (set or [])
-    command = [
-        sys.executable,
-        "-m",
-        "training.imported",
-        recipe,
-        *(["--model", model] if model else []),
-        *chosen,
-    ]
+    command = [sys.executable, "-m", "training.imported", recipe, *chosen]
+    command += ["--model", model] if model else []
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         raise RedpencilError(done.stderr.strip().rpartition("\n")[2] or f"{recipe} could not be imported")

@@ -44,10 +44,11 @@ class Client:
         kind = {"Content-Type": media_type}
         return self._call("POST", url, content=data, params=_given(query), headers=kind)
 
-    def add_image(self, data: bytes, media_type: str, group: str) -> str:
-        """Make an image known without reading it; its sha256."""
+    def add_image(self, data: bytes, media_type: str, group: str) -> tuple[str, str]:
+        """Make an image known without reading it; its sha256, and the first group it was ever sent with."""
         url, kind = self._settings.services + "/v1/images", {"Content-Type": media_type}
-        return str(self._call("POST", url, content=data, params={"group": group}, headers=kind)["image"])
+        kept = self._call("POST", url, content=data, params={"group": group}, headers=kind)
+        return str(kept["image"]), str(kept["group"])
 
     def add_corrections(self, lines: bytes) -> Any:
         """Import corrections, one JSON object a line; what was refused is in the answer."""

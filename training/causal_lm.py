@@ -155,13 +155,14 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def check_tokenizer(model: CausalLM, tokenizer: Tokenizer, folder: Path) -> None:
-    """BadInput where the tokenizer has ids that the model has no word for."""
+    """BadInput where the tokenizer has ids that the model has no word for, or has other words for."""
     token, last = max(tokenizer.get_vocab().items(), key=lambda item: item[1])
     if last >= model.vocabulary:
         raise BadInput(
             f"the tokenizer in {folder} does not belong to its language model: it has a token {token!r} of "
             f"id {last}, the model has ids up to {model.vocabulary - 1}"
         )
+    pretrained.check_ids(folder, tokenizer)
 
 
 def _check(config: Any) -> None:

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from redpencil import bundle, linepack
 from redpencil.blobs import Blobs
-from redpencil.errors import RedpencilError
+from redpencil.errors import BadInput, RedpencilError
 from redpencil.registry import Registry
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion
-from training import recipe
+from training import recipe, tokens
 from training.data import Line
+from training.learner import Learner
 
 SHOWN = 24  # golden lines on which the graphs are checked and INT8 is fitted
 
@@ -28,12 +29,25 @@ def bring_in(name: str, params: dict[str, str], settings: Settings, model: str |
     """
     chosen = recipe.find(name)
     asked = recipe.model_of(chosen, settings, model)
-    made = chosen.build(None, (), chosen.defaults.updated(params))
+    made = _built(chosen, params, asked)
     lineage = {"recipe": name, "origin": ", ".join(f"{k}={v}" for k, v in sorted(params.items()))}
     lines = [Line(x.image, x.text, str(n)) for n, x in enumerate(linepack.load("golden")[:SHOWN])]
     with tempfile.TemporaryDirectory(prefix="redpencil-import-") as scratch:
         made.to_bundle(Path(scratch), lines, lineage)
         return f"{asked} version {register(Path(scratch), name, asked, settings)}"
+
+
+def _built(chosen: recipe.Recipe, params: dict[str, str], model: str) -> Learner:
+    try:
+        return chosen.build(None, (), chosen.defaults.updated(params))
+    except BadInput as error:
+        if str(error) != tokens.EMPTY:
+            raise
+        raise BadInput(
+            f"{chosen.name} cannot be imported: it learns its vocabulary from texts, and an import has none. "
+            "Bring in images with their texts (`redpencil dataset FOLDER`), then train it on them "
+            f"(`redpencil retrain --model {model} --recipe {chosen.name}`)"
+        ) from error
 
 
 def register(folder: Path, name: str, model: str, settings: Settings) -> str:
@@ -52,7 +66,7 @@ def main() -> int:
     parser.add_argument("recipe")
     parser.add_argument("--model")
     parser.add_argument("params", nargs="*", metavar="NAME=VALUE")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     try:
         print(bring_in(asked.recipe, recipe.given(asked.params), Settings(), asked.model))
     except RedpencilError as error:

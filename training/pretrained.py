@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from redpencil.errors import BadInput
 
+TOKENS = "tokenizer_config.json"
 FILES = ("*.json", "*.safetensors", "merges.txt", "vocab.txt")
 
 
@@ -41,40 +42,89 @@ def folder_of(folder_or_name: str | Path) -> Path:
 def config_of(folder: Path) -> dict[str, Any]:
     """What config.json says; BadInput names the file where it is no model's."""
     file = folder / "config.json"
-    try:
-        config = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError as error:
-        raise BadInput(f"{file} is missing; a folder as transformers saves models is wanted") from error
-    except ValueError as error:
-        raise BadInput(f"{file} is not JSON: {error}") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    if not file.is_file():
+        raise BadInput(f"{file} is missing; a folder as transformers saves models is wanted")
+    config = said_in(file)
+    if "model_type" not in config:
         raise BadInput(f"{file} names no model_type")
     return config
 
 
+def said_in(file: Path) -> dict[str, Any]:
+    """What a file of JSON says, nothing where there is none; BadInput names it where it says no object."""
+    if not file.is_file():
+        return {}
+    try:
+        said = json.loads(file.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{file} is not JSON: {error}; take it anew from where the model comes from"
+        ) from error
+    if not isinstance(said, dict):
+        raise BadInput(f"{file} holds no JSON object; take it anew from where the model comes from")
+    return said
+
+
 def weights(kind: Any, folder: Path) -> Any:
     """`kind.from_pretrained` of a folder in FP32; BadInput where a weight is missing or misshapen."""
-    from huggingface_hub.errors import StrictDataclassError
-
+    chosen = {"local_files_only": True, "dtype": torch.float32, "ignore_mismatched_sizes": True}
     try:
-        model, told = kind.from_pretrained(
-            folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, StrictDataclassError) as error:
-        raise BadInput(f"transformers cannot load {folder}: {error}") from error
-    lacking = sorted(told["missing_keys"])
-    if lacking:
+        model, told = kind.from_pretrained(folder, output_loading_info=True, **chosen)
+    except Exception as error:  # what transformers and safetensors raise for a bad folder shares no base
+        said = " ".join(str(error).split())
+        raise BadInput(f"transformers cannot load {folder}: {said}") from error
+    if lacking := sorted(told["missing_keys"]):
         raise BadInput(f"the weights in {folder} lack {lacking[0]} ({len(lacking)} in all)")
+    if misshapen := sorted(told["mismatched_keys"]):
+        name, *shapes = misshapen[0]
+        stored, wanted = (" x ".join(map(str, shape)) for shape in shapes)
+        raise BadInput(
+            f"the weights in {folder} are not those of its config.json: {name} is {stored}, not {wanted} "
+            f"({len(misshapen)} in all do not fit); take both from the same model"
+        )
     return model
+
+
+def check_ids(folder: Path, tokenizer: Tokenizer) -> None:
+    """BadInput where a token has another id in the tokenizer than in the files beside it."""
+    told, *configs = (said_in(folder / file) for file in (TOKENS, "config.json", "generation_config.json"))
+    listed = told.get("added_tokens_decoder")
+    for number, token in listed.items() if isinstance(listed, dict) else ():
+        _check_id(folder, tokenizer, token, [int(number)] if number.isdigit() else [], TOKENS)
+    for name in ("eos_token", "bos_token"):
+        ids = [n for config in configs for n in _ids(config.get(f"{name}_id"))]
+        _check_id(folder, tokenizer, told.get(name) or configs[0].get(name), ids, f"{name}_id of config.json")
+
+
+def _check_id(folder: Path, tokenizer: Tokenizer, token: Any, ids: list[int], said_by: str) -> None:
+    text = _text(token)
+    here = tokenizer.token_to_id(text) if text else None
+    if here is not None and ids and here not in ids:
+        there = " or ".join(map(str, dict.fromkeys(ids)))
+        raise BadInput(
+            f"the tokenizer in {folder} does not belong to its language model: {text!r} is {here} in the "
+            f"one, and {there} by {said_by}; take all files from the same model"
+        )
 
 
 def end_of(folder: Path, tokenizer: Tokenizer) -> int:
     """The id that ends a text: the tokenizer's own, else the one that config.json names."""
-    file = folder / "tokenizer_config.json"
-    named = json.loads(file.read_text("utf-8")).get("eos_token") if file.is_file() else None
-    token = named.get("content") if isinstance(named, dict) else named
-    end = tokenizer.token_to_id(token) if token else config_of(folder).get("eos_token_id")
-    end = end[0] if isinstance(end, list) else end
-    if end is None:
-        raise BadInput(f"{folder} names no end of text: neither eos_token in {file.name} nor eos_token_id")
-    return int(end)
+    token = _text(said_in(folder / TOKENS).get("eos_token"))
+    own = tokenizer.token_to_id(token) if token else None
+    if token and own is None:
+        raise BadInput(f"the tokenizer in {folder} lacks {token!r}, with which {TOKENS} ends every text")
+    ids = _ids(config_of(folder).get("eos_token_id")) if own is None else [own]
+    if not ids:
+        raise BadInput(f"{folder} names no end of text: neither eos_token in {TOKENS} nor eos_token_id")
+    return ids[0]
+
+
+def _ids(said: Any) -> list[int]:
+    """One id, or a list of them."""
+    return [n for n in (said if isinstance(said, list) else [said]) if isinstance(n, int)]
+
+
+def _text(token: Any) -> str | None:
+    """What a token says; transformers writes it alone, or with more about it."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None

@@ -156,3 +156,48 @@ def test_what_is_wrong_with_a_folder_is_said(tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(BadInput, match="is missing"):
         causal_lm.load(folder)
+
+
+def test_weights_that_are_cut_short_or_of_another_shape_are_named(tmp_path: Path) -> None:
+    folder = save_language(tmp_path, TEXTS, steps=1)
+    spoil_config(folder, intermediate_size=72)
+    with pytest.raises(
+        BadInput, match=r"layers\.0\.mlp\.down_proj\.weight is 32 x 64, not 32 x 72 \(6 in all"
+    ):
+        causal_lm.load(folder)
+    spoil_config(folder, intermediate_size=64, num_attention_heads=0)
+    with pytest.raises(BadInput, match="transformers cannot load"):
+        causal_lm.load(folder)
+    file = folder / "model.safetensors"
+    whole = file.read_bytes()
+    spoil_config(folder, num_attention_heads=4)
+    for kept in (0, 1000, len(whole) - 100):
+        file.write_bytes(whole[:kept])
+        with pytest.raises(BadInput, match=f"transformers cannot load {folder}"):
+            causal_lm.load(folder)
+
+
+def beside(folder: Path, name: str, **said: object) -> None:
+    (folder / name).write_text(json.dumps(said))
+
+
+def test_a_tokenizer_of_another_model_is_known_by_its_ids(tmp_path: Path) -> None:
+    folder = save_language(tmp_path, TEXTS, steps=1)  # [START] is 1 there, [END] 2
+    spoil_config(folder, eos_token_id=7, bos_token_id=1)
+    with pytest.raises(BadInput, match=r"'\[END\]' is 2 in the one, and 7 by eos_token_id of config\.json"):
+        causal_lm.load(folder)
+    spoil_config(folder, eos_token_id=[7, 9])
+    with pytest.raises(BadInput, match=r"is 2 in the one, and 7 or 9 by eos_token_id"):
+        causal_lm.load(folder)
+    spoil_config(folder, eos_token_id=[7, 2])
+    beside(folder, "tokenizer_config.json", eos_token={"content": "[END]"}, bos_token="[START]")
+    causal_lm.load(folder)
+    spoil_config(folder, bos_token_id=5)
+    with pytest.raises(BadInput, match=r"'\[START\]' is 1 in the one, and 5 by bos_token_id"):
+        causal_lm.load(folder)
+    beside(folder, "generation_config.json", bos_token_id=1)
+    causal_lm.load(folder)
+    listed = {"2": {"content": "[END]"}, "8": {"content": "[START]"}, "300": {"content": "<tool>"}}
+    beside(folder, "tokenizer_config.json", added_tokens_decoder=listed)
+    with pytest.raises(BadInput, match=r"'\[START\]' is 1 in the one, and 8 by tokenizer_config\.json"):
+        causal_lm.load(folder)

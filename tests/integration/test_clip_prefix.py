@@ -221,6 +221,37 @@ def test_a_wrong_folder_is_refused(world: World, spoil: Callable[[Any], Any], sa
         build(None, (), spoil(world.hyper))
 
 
+@pytest.mark.parametrize(
+    ("part", "file", "content", "said"),
+    [
+        ("language", "tokenizer_config.json", "{oh", "tokenizer_config.json is not JSON"),
+        ("language", "tokenizer_config.json", "[1]", "tokenizer_config.json holds no JSON object"),
+        (
+            "language",
+            "tokenizer_config.json",
+            '{"eos_token": "</s>"}',
+            "lacks '</s>', with which tokenizer_config",
+        ),
+        ("vision", "preprocessor_config.json", "{oh", "preprocessor_config.json is not JSON"),
+        (
+            "vision",
+            "preprocessor_config.json",
+            '{"image_mean": 0.5}',
+            "image_mean is three numbers, .*not 0.5",
+        ),
+        ("vision", "preprocessor_config.json", '{"image_std": [1, 2, "x"]}', "image_std is three numbers"),
+    ],
+)
+def test_a_damaged_file_of_a_folder_is_named(
+    world: World, tmp_path: Path, part: str, file: str, content: str, said: str
+) -> None:
+    folder = tmp_path / part
+    shutil.copytree(getattr(world, part), folder)
+    (folder / file).write_text(content)
+    with pytest.raises(BadInput, match=said):
+        build(None, (), replace(world.hyper, **{part: str(folder)}))
+
+
 def test_a_missing_end_and_another_family_are_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.language, tmp_path / "language")
     (tmp_path / "language" / "tokenizer_config.json").unlink()

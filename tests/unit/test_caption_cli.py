@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
+import numpy as np
 import pytest
 from service_house import World
 from typer.testing import CliRunner
 
 from redpencil.settings import Settings
+from redpencil.snapshot import side_of
+from redpencil.types import Split
 from services import cli
 from services.client import Client
 
@@ -97,7 +101,7 @@ def test_a_damaged_image_is_named_and_the_rest_of_a_set_kept(
             return httpx.Response(200, json={"accepted": request.content.count(b"\n") + 1, "refused": []})
         if request.content == b"2":
             return httpx.Response(422, json={"error": {"message": "it is cut short"}})
-        return httpx.Response(201, json={"image": "a" * 64})
+        return httpx.Response(201, json={"image": "a" * 64, "group": request.url.params["group"]})
 
     real = httpx.Client
     monkeypatch.setattr(httpx, "Client", lambda **given: real(transport=httpx.MockTransport(answer), **given))
@@ -107,6 +111,37 @@ def test_a_damaged_image_is_named_and_the_rest_of_a_set_kept(
     assert "3 images, 3 texts kept" in done.output
     assert "2.png: it is cut short" in done.output.replace("\n", "")
     assert len(kept) == 2, "what was read is kept as it comes"
+
+
+def test_an_image_that_stands_on_the_other_side_is_named_and_left_out(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was here before keeps its side, whatever a data set says of it later."""
+    client, folder, rows = world.client(), tmp_path / "set", list[str]()
+    folder.mkdir()
+    before = {1: Split.HOLDOUT, 2: Split.TRAIN, 3: Split.HOLDOUT}
+    for n, part in enumerate(("val", "val", "val", "train")):
+        rows.append(json.dumps({"image": f"{n}.png", "captions": ["x"], "split": part}))
+        png = cv2.imencode(".png", np.full((40, 40), 40 * n, np.uint8))[1].tobytes()
+        (folder / f"{n}.png").write_bytes(png)
+        if n in before:
+            group = next(g for g in (f"{n}-{k}" for k in range(99)) if side_of(g) is before[n])
+            client.post(
+                "/v1/images", content=png, params={"group": group}, headers={"content-type": "image/png"}
+            )
+    (folder / "captions.jsonl").write_text("\n".join(rows))
+    monkeypatch.setattr(
+        Client, "_call", lambda _, m, u, **a: client.request(m, httpx.URL(u).path, **a).json()
+    )
+    said = json.loads(CliRunner().invoke(cli.app, ["dataset", str(folder), "--json"]).output)
+    assert (said["images"], said["accepted"]) == (2, 2)
+    assert (
+        "2.png: it is one of the set's val images, but has been here before, in the group '2-"
+        in said["refused"][0]
+    )
+    assert "stands on the train side for life" in said["refused"][0]
+    assert "3.png: it is one of the set's train images" in said["refused"][1]
+    assert {side_of(c.group) for c, _ in world.store.corrections.list()} == {Split.HOLDOUT}
 
 
 def test_who_has_no_name_or_an_unusual_one_can_use_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,46 @@ def test_flickr_comes_as_a_table_or_as_tokens(tmp_path: Path, write: Write) -> N
     assert read(tmp_path / "token").samples[0].texts == ("A tree", "A tall tree")
 
 
+def test_flickr8k_is_divided_by_its_own_lists(tmp_path: Path, write: Write) -> None:
+    names = [f"{n}.jpg" for n in range(4)]
+    for name in names:
+        write(f"Flicker8k_Dataset/{name}")
+    for part, listed in (("train", "0.jpg\n"), ("dev", "1.jpg\n\n"), ("test", "2.jpg\nother.jpg\n")):
+        write(f"Flickr_8k.{part}Images.txt", listed)
+    write("Flickr8k.token.txt", "".join(f"{name}#0\tA dog runs\n" for name in names))
+    write("Flickr8k.lemma.token.txt", "".join(f"{name}#0\tA dog run\n" for name in names))
+    wanted = {"0.jpg": "train", "1.jpg": "dev", "2.jpg": "test", "3.jpg": "train"}
+    assert {s.image.name: s.split for s in read(tmp_path).samples} == wanted
+    assert {s.texts for s in read(tmp_path).samples} == {("A dog runs",)}, "lemmas are no captions"
+    write("captions.txt", "image,caption\n" + "".join(f"{name},A dog runs\n" for name in names))
+    assert {s.image.name: s.split for s in read(tmp_path).samples} == wanted
+    write("Flickr_8k.testImages.txt", "2.jpg\n1.jpg\n")
+    with pytest.raises(BadInput, match=r"testImages\.txt, line 2: 1\.jpg is one of the dev images too"):
+        read(tmp_path)
+
+
+def test_known_faults_of_the_published_flickr_files_are_read_rightly(tmp_path: Path, write: Write) -> None:
+    write("thirty/b.jpg")
+    rows = ["b.jpg| 3| Dogs run .", "b.jpg| 4   A dog runs across the grass .", 'b.jpg| 0| The 9" dog .']
+    write("thirty/results.csv", "\n".join(rows))
+    texts = ("Dogs run .", "A dog runs across the grass .", 'The 9" dog .')
+    assert read(tmp_path / "thirty").samples[0].texts == texts
+    write("eight/c.jpg")
+    gone = "2258277193_586949ec62.jpg.1"
+    write("eight/Flickr8k.token.txt", f"{gone}#0\tpeople\nc.jpg#0\tA tree\n")
+    assert [s.image.name for s in read(tmp_path / "eight").samples] == ["c.jpg"]
+
+
+def test_a_flickr_table_needs_no_header_and_ends_its_captions_where_its_lines_end(
+    tmp_path: Path, write: Write
+) -> None:
+    for name in "ab":
+        write(f"{name}.jpg")
+    write("captions.txt", 'a.jpg,"A ""big"", red dog"\nb.jpg,A man with a 9" pipe\n')
+    said = [(s.image.name, s.texts) for s in read(tmp_path).samples]
+    assert said == [("a.jpg", ('A "big", red dog',)), ("b.jpg", ('A man with a 9" pipe',))]
+
+
 @pytest.mark.parametrize("content", [[{"image": "a.png", "text": "tiếng Việt"}], {"a.png": "tiếng Việt"}])
 def test_image_to_text_folders_have_a_json_per_split(tmp_path: Path, write: Write, content: object) -> None:
     write("train/train.json", json.dumps(content))
@@ -142,6 +182,26 @@ def test_a_limit_takes_the_first_images(tmp_path: Path, write: Write) -> None:
 
 
 @pytest.mark.parametrize(
+    ("limit", "kept"), [(10, (8, 2)), (4, (3, 1)), (2, (1, 1)), (1, (1, 0)), (60, (40, 10))]
+)
+def test_a_limit_leaves_every_part_its_share(
+    tmp_path: Path, write: Write, limit: int, kept: tuple[int, int]
+) -> None:
+    write("annotations/captions_train2017.json", coco([(n, "a dog") for n in range(40)]))
+    write("annotations/captions_val2017.json", coco([(n, "a cat") for n in range(40, 50)]))
+    for n in range(50):
+        write(f"{'train' if n < 40 else 'val'}2017/{n}.jpg")
+    found = [s.image.name for s in read(tmp_path, limit).samples]
+    assert found == [f"{n}.jpg" for n in (*range(kept[0]), *range(40, 40 + kept[1]))]
+
+
+def test_test_images_of_coco_are_held_out(tmp_path: Path, write: Write) -> None:
+    write("annotations/captions_test.json", coco([(1, "a dog")]))
+    write("test/1.jpg")
+    assert read(tmp_path).samples[0].split == "test"
+
+
+@pytest.mark.parametrize(
     ("files", "words"),
     [
         ({}, "no data set that is known here"),
@@ -159,6 +219,35 @@ def test_a_limit_takes_the_first_images(tmp_path: Path, write: Write) -> None:
         ({"annotations/captions_val.json": '{"images": []}'}, "is not COCO's caption format"),
         ({"x.token": "no tab"}, "line 1: no tab"),
         ({"train/train.json": '["text"]'}, "entry 0: an object is wanted"),
+        ({"results.csv": "a.jpg| 0 A dog"}, "line 1: image, number and caption"),
+        ({"results.csv": "a.jpg| 0| A dog| runs"}, "line 1: image, number and caption .* not 4 cells"),
+        ({"captions.txt": 'image,caption\na.jpg,"A dog\na.jpg,runs"'}, "line 2: unexpected end .* doubled"),
+        ({"captions.txt": f"image,caption\na.jpg,{'x' * 140_000}"}, "line 2: .* it has 140,006 characters"),
+        ({"captions.txt": "a.jpg"}, "line 1: an image and a caption"),
+        ({"captions.txt": "image,caption\n,A dog"}, "line 2: the name of the image is empty"),
+        ({"captions.txt": "image,caption\na.jpg,A dog"}, "a.jpg, which is named in .*captions.txt, line 2:"),
+        ({"captions.jsonl": '{"image": "", "caption": "x"}'}, "line 1: the name of the image is empty"),
+        (
+            {"captions.jsonl": '{"file_name": 7, "caption": "x"}'},
+            "line 1: the name of an image's file .*'7'",
+        ),
+        ({"captions.jsonl": '{"image": "%s.png", "caption": "x"}' % ("x" * 300)}, "captions.jsonl, line 1:"),
+        ({"captions.jsonl": "[" * 100_000}, "line 1: objects and lists are too deep"),
+        (
+            {"captions.jsonl": '{"image": "a.png", "caption": "\\ud83d"}'},
+            "line 1: half of a surrogate .*U.D83D",
+        ),
+        ({"captions.jsonl/x": ""}, "captions.jsonl cannot be read"),
+        ({"lines.tsv": "file\tdocument\ttext\n\tdoc\tx"}, "line 2: the name of the image is empty"),
+        (
+            {"lines.tsv": "file\tdocument\ttext\na.png\tdoc\tx"},
+            "is named in .*lines.tsv, line 2:",
+        ),
+        ({"train/train.json": "5"}, "train.json: a list of objects with image and text is wanted, not '5'"),
+        ({"train/train.json": "null"}, "train.json: a list of objects"),
+        ({"train/train.json": "true"}, "train.json: a list of objects"),
+        ({"train/train.json": '{"images": null}'}, "train.json: a list of objects"),
+        ({"train/train.json": '{"a.png": "x"}'}, "a.png, which is named in .*train.json, entry 0:"),
     ],
 )
 def test_what_is_wrong_is_said_with_file_and_line(
@@ -166,6 +255,32 @@ def test_what_is_wrong_is_said_with_file_and_line(
 ) -> None:
     for name, content in files.items():
         write(name, content)
+    with pytest.raises(BadInput, match=words):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "is not COCO's caption format"),
+        (
+            '{"images": [{"id": 1, "file_name": 7}], "annotations": []}',
+            "image 0 .* of an image's file is wanted",
+        ),
+        ('{"images": [{"id": [1]}], "annotations": []}', "image 0 of its list: an object with id is wanted"),
+        ('{"images": [], "annotations": [7]}', "annotation 0: an object with image_id is wanted"),
+        (coco([(1, "a dog"), (1, " ")]), "annotation 1: the caption is empty"),
+        (
+            coco([(1, "a dog")]).replace('"image_id": 1', '"image_id": 9'),
+            "annotations/captions_val.json: annotation 0 names image 9, which is not among its images",
+        ),
+        (coco([(1, "a dog")]), "1.jpg, which is named in .*captions_val.json, annotation 0:"),
+    ],
+)
+def test_what_is_wrong_in_coco_is_said_with_its_number(
+    tmp_path: Path, write: Write, content: str, words: str
+) -> None:
+    write("annotations/captions_val.json", content)
     with pytest.raises(BadInput, match=words):
         read(tmp_path)
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, Literal
 
 import torch
@@ -59,6 +58,7 @@ class Catr(ImageToText):
 
     def __init__(self, tokenizer: tokens.Tokenizer, hyper: CatrHyper, frozen_norm: bool) -> None:
         super().__init__()
+        check(hyper)
         self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
         self.shape = {k: v for k, v in asdict(hyper).items() if k in OWN} | {"frozen_norm": frozen_norm}
         self.preprocessing = Preprocessing(hyper.side, "rgb", MEAN, STD, width=hyper.side)
@@ -116,6 +116,19 @@ class Catr(ImageToText):
         return [{"params": rest, "lr": hyper.lr}, *([{"params": seen, "lr": rate}] if seen else [])]
 
 
+def check(hyper: CatrHyper) -> None:
+    """BadInput where sizes do not go together."""
+    if min(hyper.side, hyper.heads, hyper.inner, hyper.decoder_layers) < 1 or hyper.encoder_layers < 0:
+        raise BadInput("side, heads, inner and decoder_layers must be at least 1, and encoder_layers 0")
+    if hyper.hidden < 1 or hyper.hidden % 4 or hyper.hidden % hyper.heads:
+        raise BadInput(
+            f"hidden must be a multiple of heads, {hyper.heads}, and of 4 (sines and cosines of row and "
+            f"column say where a cell lies), not {hyper.hidden}"
+        )
+    if not 0 <= hyper.dropout < 1:
+        raise BadInput(f"dropout is a share, 0 or more and below 1, not {hyper.dropout}")
+
+
 def sine(cells: Tensor) -> Tensor:
     """Where each cell of [B,C,H,W] lies, as sines of growing wave lengths: [1,H*W,C], rows in half of C."""
     channels, height, width = cells.shape[1] // 2, cells.shape[2], cells.shape[3]
@@ -162,7 +175,7 @@ def load_backbone(model: Catr, hyper: CatrHyper) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")})
-    except (RuntimeError, AttributeError, UnpicklingError) as error:
+    except Exception as error:  # what torch raises for files that are none of its own shares no base
         raise BadInput(f"{path} holds no weights of torchvision's {hyper.backbone}: {error}") from error
     model.backbone.load_state_dict(nn.Sequential(*list(net.children())[:-2]).state_dict())
 

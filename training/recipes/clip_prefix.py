@@ -8,7 +8,6 @@ as well (its last layers, or matrices of low rank) is chosen by hyper-parameters
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -185,9 +184,18 @@ def clip(folder_or_name: str) -> tuple[Any, Preprocessing]:
         raise BadInput(f"{folder} holds a {kind} model; the vision model has to be a CLIP")
     vision = pretrained.weights(CLIPVisionModel, folder)
     side, file = vision.config.image_size, folder / "preprocessor_config.json"
-    wanted = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    mean, std = (tuple(wanted.get(f"image_{n}", usual)) for n, usual in (("mean", MEAN), ("std", STD)))
+    mean, std = (_colours(file, f"image_{n}", usual) for n, usual in (("mean", MEAN), ("std", STD)))
     return vision, Preprocessing(side, "rgb", mean, std, width=side, fit="crop")
+
+
+def _colours(file: Path, name: str, usual: tuple[float, ...]) -> tuple[float, ...]:
+    """What a file says of red, green and blue."""
+    said = pretrained.said_in(file).get(name)
+    said = usual if said is None else said
+    numbers = [n for n in said if isinstance(n, int | float)] if isinstance(said, list | tuple) else []
+    if len(numbers) != 3 or len(said) != 3:
+        raise BadInput(f"{file}: {name} is three numbers, for red, green and blue, not {str(said)[:60]}")
+    return tuple(numbers)
 
 
 def build(parent: Path | None, texts: Iterable[str], hyper: ClipPrefixHyper) -> ClipPrefix:

@@ -1,0 +1,36 @@
+"""Pre-trained weights become a version; what cannot be imported says what to do instead."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from redpencil.errors import BadInput
+from redpencil.settings import Settings
+from services import cli
+from training import imported
+
+
+def test_a_model_may_be_named_beside_the_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("REDPENCIL_HOME", str(tmp_path))
+    words = ("--model", "caption", "--vision", "/no/clip", "--language", "/no/lm", "--set", "prefix=4")
+    said = CliRunner().invoke(cli.app, ["import", "clip_prefix", *words])
+    assert said.exit_code == 1
+    assert "there is no folder /no/clip" in said.output
+
+
+def test_its_parameters_stand_on_either_side_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["clip_prefix", "prefix=4", "--model", "caption", "vision=/no/clip"]
+    monkeypatch.setattr(sys, "argv", ["imported", *given])
+    assert imported.main() == 1
+    assert "there is no folder /no/clip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["catr", "vit_gated"])
+def test_a_family_that_learns_its_words_is_trained_and_not_imported(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} cannot be imported: .*`redpencil dataset FOLDER`") as said:
+        imported.bring_in(name, {}, Settings())
+    assert f"`redpencil retrain --model caption --recipe {name}`" in str(said.value)
