@@ -17,6 +17,9 @@ from redpencil.errors import BadInput
 from redpencil.samples import HELD, Sample, name_of, parsed, rows, said, sample, text_of, there
 from redpencil.types import Task
 
+HEADINGS = ["file", "document", "text"]
+"""Above the rows of lines.tsv."""
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -93,7 +96,10 @@ def _jsonl(folder: Path, file: Path) -> Iterator[Sample]:
 
 
 def _lines(folder: Path, file: Path) -> Iterator[Sample]:
-    for number, row in enumerate(rows(file)[1:], 2):
+    head, *lines = rows(file)
+    if [cell.strip().lower() for cell in head.split("\t")] != HEADINGS:
+        raise BadInput(f"{file}, line 1: headings are wanted, {', '.join(HEADINGS)}, with tabs between")
+    for number, row in enumerate(lines, 2):
         cells, where = row.split("\t"), f"{file}, line {number}"
         if len(cells) != 3:
             raise BadInput(f"{where}: file, document and text are wanted, with tabs between")

@@ -53,6 +53,11 @@ class NewCorrection(Place):
         None, description="what is stated: ocr, a line's text, or caption; a prediction knows, else ocr"
     )
     audit_token: str | None = Field(None, description="as GET /v1/review/next gave it")
+    seen: str | None = Field(
+        None,
+        description="the latest correction of the region that its author had seen, empty for none: 409 "
+        "where somebody has corrected it since",
+    )
 
 
 def _shape(value: Any) -> str:

@@ -77,19 +77,18 @@ def predict(
 
     Examples: redpencil predict examples/receipt.jpg; redpencil predict --task caption photo.jpg
     """
+    api, unread = Client(Settings()), 0
     for path in files:
         kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-        answer = Client(Settings()).predict(
-            path.read_bytes(), kind, task, mode=mode, model_version=version, group=group
-        )
-        if json:
-            show.as_json(answer)
-            continue
-        head = f"{path}  {answer['prediction_id']}  version {answer['model_version']} ({answer['variant']})"
-        show.out.print(head, markup=False)
-        blocks = [b for page in answer["pages"] for b in page["blocks"]]
-        rows = [(b["id"], f"{b['confidence']:.2f}", b["text"]) for b in blocks]
-        show.table(("region", "conf.", "text"), rows, empty="no text found")
+        try:
+            answer = api.predict(path.read_bytes(), kind, task, mode=mode, model_version=version, group=group)
+        except BadInput as error:
+            typer.secho(f"redpencil: {path}: {error}", err=True, fg=typer.colors.RED)
+            unread += 1
+        else:
+            show.as_json(answer) if json else show.reading(path, answer)
+    if unread:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -42,15 +42,17 @@ def dataset(
     Example: redpencil dataset coco2017 --limit 5000
     """
     found = datasets.read(folder, max(limit, 0))
-    api, refused, told = Client(Settings()), list[str](), list[Any]()
+    api, left, refused, told = Client(Settings()), list[str](), list[str](), list[int]()
     shown = track(found.samples, f"{found.name}: images", disable=json, console=show.out)
-    for lines in _parts(_sent(api, found, shown, refused)):
-        told.append(api.add_corrections(b"\n".join(lines)))
+    for lines in _parts(_sent(api, found, shown, left)):
+        answer = api.add_corrections(b"\n".join(line for line, _ in lines))
+        refused += [f"{lines[r['line'] - 1][1]}: {r['reason']}" for r in answer["refused"]]
+        told.append(answer["accepted"])
     said = {
-        "images": len(found.samples) - len(refused),
+        "images": len(found.samples) - len(left),
         "task": found.task.value,
-        "accepted": sum(t["accepted"] for t in told),
-        "refused": refused + [r["reason"] for t in told for r in t["refused"]],
+        "accepted": sum(told),
+        "refused": left + refused,
     }
     if json:
         return show.as_json(said)
@@ -62,16 +64,16 @@ def dataset(
 
 
 def _sent(
-    api: Client, found: datasets.Dataset, samples: Iterable[Sample], refused: list[str]
-) -> Iterator[bytes]:
-    """Make every image known, and say its texts; an image that cannot be taken is named, and left out."""
+    api: Client, found: datasets.Dataset, samples: Iterable[Sample], left: list[str]
+) -> Iterator[tuple[bytes, str]]:
+    """Make every image known; its texts, and where the set says them. One that cannot be taken is left."""
     for sample in samples:
         try:
             image = _known(api, sample, found)
         except BadInput as error:
-            refused.append(f"{sample.image}: {error}")
+            left.append(f"{sample.image}: {error}")
         else:
-            yield from _lines(image, sample, found)
+            yield from ((line, sample.where) for line in _lines(image, sample, found))
 
 
 def _known(api: Client, sample: Sample, found: datasets.Dataset) -> str:
@@ -95,7 +97,7 @@ def _lines(image: str, sample: Sample, found: datasets.Dataset) -> Iterator[byte
         yield jsonlib.dumps(line | {"author": author}, ensure_ascii=False).encode()
 
 
-def _parts(lines: Iterator[bytes]) -> Iterator[list[bytes]]:
+def _parts(lines: Iterator[tuple[bytes, str]]) -> Iterator[list[tuple[bytes, str]]]:
     return iter(lambda: list(islice(lines, AT_ONCE)), [])
 
 

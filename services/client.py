@@ -64,12 +64,16 @@ class Client:
     def _call(self, method: str, url: str, **arguments: Any) -> Any:
         try:
             answer = self._http.request(method, url, **arguments)
+        except UnicodeError as e:
+            raise BadInput(f"what was given is not UTF-8 text: {e}") from e
         except httpx.ConnectError as e:
             raise NotReady(f"nothing answers at {url}; start everything with `redpencil up`") from e
         except httpx.TimeoutException as e:
             raise NotReady(f"{url} did not answer within {TIMEOUT_S:.0f} s; see `redpencil status`") from e
         except httpx.TransportError as e:
             raise NotReady(f"{url} broke off ({e}); see `redpencil status`") from e
+        if answer.status_code == HTTPStatus.UNAUTHORIZED:
+            raise RedpencilError(f"{url} asks for a key: set REDPENCIL_API_KEYS to one that it knows")
         if answer.is_error:
             raise (BadInput if answer.status_code in WRONG else RedpencilError)(_words(answer))
         return answer.json() if answer.content else None

@@ -8,14 +8,15 @@ from dataclasses import replace
 from typing import Any
 
 from redpencil import text
-from redpencil.errors import BadInput, NotFound
+from redpencil.errors import BadInput, Conflict, NotFound
 from redpencil.ids import new_id
 from redpencil.pixels import crop_line, whole
-from redpencil.types import Block, Correction, Image, Kind, Polygon, Prediction, Task
+from redpencil.types import Block, Correction, CorrectionState, Image, Kind, Polygon, Prediction, Task
 from services.bodies import ImportedCorrection, NewCorrection, Place
 from services.house import House, name_of_person
 
 LISTED = 50
+MOST_SAID = 5000  # corrections of one prediction that are looked through
 FUTURE_S = 300.0
 
 
@@ -95,6 +96,8 @@ def polygon_of(place: Place) -> Polygon | None:
 
 def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:
     block = _block(prediction, body.region)
+    if body.seen is not None and prediction.task is Task.OCR:
+        _check_seen(known, prediction.id, block.id, body.seen)
     return Correction(
         **_common(body, author, prediction.task, known.image(prediction.image)),
         page=block.page,
@@ -106,6 +109,14 @@ def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author:
         audit_probability=_audit(known, body, block.id),
         **_arm(prediction),
     )
+
+
+def _check_seen(known: Known, prediction: str, region: str, seen: str) -> None:
+    """Conflict where somebody has said another word on a line than the one that was seen."""
+    every = known.house.store.corrections.list(prediction=prediction, limit=MOST_SAID)
+    said = (c for c, state in every if c.region == region and state is not CorrectionState.REVOKED)
+    if (last := next(said, None)) and last.id != seen:
+        raise Conflict(f"{last.author} has corrected this line meanwhile: {last.text!r}; open it anew")
 
 
 def _of_missed_line(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -90,3 +91,12 @@ def _fact(name: str, value: Any) -> str:
 
 def _line(text: str) -> None:
     out.print(Text(text))
+
+
+def reading(path: Path, answer: Any) -> None:
+    """What was read in a file, line by line, with the ids that corrections need."""
+    head = f"{path}  {answer['prediction_id']}  version {answer['model_version']} ({answer['variant']})"
+    out.print(head, markup=False)
+    blocks = [b for page in answer["pages"] for b in page["blocks"]]
+    rows = [(b["id"], f"{b['confidence']:.2f}", b["text"]) for b in blocks]
+    table(("region", "conf.", "text"), rows, empty="no text found")

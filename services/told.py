@@ -31,7 +31,10 @@ def _model(name: str, now: Answer) -> Iterator[str]:
     if not (now["versions"] or now["corrections"] or now["last_run"]):
         yield f"no version yet: `redpencil import` brings one, `redpencil retrain --model {name}` trains one"
         return
-    yield from served(now["serving"])
+    if now["versions"]:
+        yield from served(now["serving"])
+    else:
+        yield f"no version yet: `redpencil retrain --model {name}` trains one"
     corrected = f"{now['corrections']:,} corrected, {now['new_corrections']:,} of them new"
     yield f"{now['to_review']:,} wait for review; {corrected}"
     for run in now["runs"]:
@@ -95,5 +98,6 @@ def _steps(run: Answer) -> str:
 def ended(run: Answer) -> str:
     """A run that is over: what came of it, or why nothing did."""
     took = duration((run["finished_at"] or 0) - (run["started_at"] or run["finished_at"] or 0))
-    came = f"version {run['version']}" if run["version"] else (run["error"] or "nothing came of it")
+    version = f"version {run['version']}" if run["version"] else ""
+    came = "; ".join(part for part in (run["error"] or "", version) if part) or "nothing came of it"
     return f"{run['id']} {run['state']} after {took}: {came}"

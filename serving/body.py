@@ -51,7 +51,9 @@ def parse(task: Task, content_type: str, query: Mapping[str, str], client_key: s
     if media_type and media_type not in RAW and not media_type.startswith("image/"):
         raise UnsupportedMedia(f"{media_type} is not read here: {HOW}")
     if not body:
-        raise Malformed(f"the request has no body: {HOW}")
+        raise (
+            BadImage("the image is empty (0 bytes)") if media_type else Malformed(f"there is no body: {HOW}")
+        )
     options = options_for(task, said)
     return Asked((Upload(body, media_type or None, options.group),), options)
 

@@ -41,10 +41,19 @@ let asking = null;
 function askKey(used) {
   const now = sessionStorage.getItem(KEY);
   if (now && now !== used) return true;
-  asking ??= ask("This Redpencil asks for a key", "It is kept until this tab is closed.", "API key", { secret: true })
-    .then((key) => (key ? (sessionStorage.setItem(KEY, key), true) : false))
+  const why = used ? "That key is not one of its keys." : "It is kept until this tab is closed.";
+  asking ??= ask("This Redpencil asks for a key", why, "API key", { secret: true })
+    .then(taken)
     .finally(() => (asking = null));
   return asking;
+}
+
+// What a header cannot carry would make every later call fail before it is sent.
+function taken(key) {
+  if (!key) return false;
+  sessionStorage.setItem(KEY, /^[\x21-\x7e]+$/.test(key.trim()) ? key.trim() : "not-a-key");
+  dispatchEvent(new Event("key"));
+  return true;
 }
 
 async function words(answer) {

@@ -17,11 +17,12 @@ let leave = () => {};
 // A page's `show(main, rest)` fills the main part; it may return what is to be done when it is left.
 async function route() {
   const [name, ...rest] = location.hash.replace(/^#\//, "").split("/");
-  const page = PAGES[name] ?? read;
+  const page = Object.hasOwn(PAGES, name) ? PAGES[name] : read;
   leave();
   leave = () => {};
+  document.getElementById("ask").dispatchEvent(new Event("cancel"));  // a question of the page before
   for (const link of document.querySelectorAll("#nav a"))
-    link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${PAGES[name] ? name : "read"}`);
+    link.toggleAttribute("aria-current", link.getAttribute("href") === `#/${page === read ? "read" : name}`);
   const fresh = h("div");
   main.replaceChildren(fresh);
   try {
@@ -73,6 +74,7 @@ const name = document.getElementById("author");
 name.value = author() === "console" ? "" : author();
 name.addEventListener("change", () => (rename(name.value), notice(`Corrections are now by ${author()}.`)));
 addEventListener("hashchange", route);
+addEventListener("key", () => main.querySelector(".bad") && route());  // what had failed for want of one
 addEventListener("unhandledrejection", (event) => notice(event.reason?.message ?? String(event.reason)));
 route();
 standing();

@@ -8,7 +8,8 @@ const WEAK = 0.8;
 const WORDS = { label: "Correct it where it is wrong", keep: "Keep and next", hint: "keeps (unchanged: accepts)" };
 const BLIND = { label: "What is written there?", keep: "Keep and next", hint: "keeps" };
 
-// `item`: prediction_id, region, text, char_confidence, image_url, audit_token. `next` is called when it is done.
+// `item`: prediction_id, region, text, char_confidence, image_url, audit_token, and `seen`, the latest correction
+// that the person sees ("" for none). `next` is called when it is done.
 // `read` is what was read, where `text` is another; `save` sends the text typed; `extra` are further buttons.
 export function editor(item, next, { blind = false, save = null, extra = [], words = blind ? BLIND : WORDS } = {}) {
   const input = h("input", { class: "type", id: "type", dir: "auto", autocomplete: "off", spellcheck: "false", autocapitalize: "off" });
@@ -50,6 +51,7 @@ export function editor(item, next, { blind = false, save = null, extra = [], wor
 export function correction(item, text, blind = false) {
   const about = { prediction_id: item.prediction_id, region: item.region, author: author() };
   if (item.audit_token) about.audit_token = item.audit_token;
+  if (item.seen !== undefined) about.seen = item.seen;
   if (blind) return { ...about, kind: "blind", text };
   return text === item.text ? { ...about, kind: "accept" } : { ...about, kind: "correct", text };
 }

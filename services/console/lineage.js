@@ -15,7 +15,7 @@ export async function show(main, id) {
   const go = (event) => (event.preventDefault(), (location.hash = `#/lineage/${named()}`));
   main.append(h("h1", {}, "Lineage"), choice ?? "",
     h("form", { class: "row", submit: go }, h("label", { for: "id" }, "Prediction, correction, run, snapshot or version"), input, h("button", { class: "first" }, "Trace")));
-  if (id) main.append(h("div", { class: "tree card" }, tree(await get(`/v1/lineage/${id}`))));
+  if (id) main.append(h("div", { class: "tree card" }, tree(await get(`/v1/lineage/${id.split("/").map(encodeURIComponent).join("/")}`))));
 }
 
 function tree(node) {

@@ -47,16 +47,19 @@ const option = (value, words) => h("option", { value, selected: value === wish }
 
 async function take(files, path) {
   wish = path;
+  const failed = [];
   let last = null;
   for (const file of files) {
     notice(`Reading ${file.name} …`, 60);
     try {
       last = (await upload(path, file)).prediction_id;
-      notice(`${file.name} was read.`, 3);
     } catch (error) {
-      notice(`${file.name}: ${error.message}`, 15);
+      failed.push(`${file.name}: ${error.message}`);
     }
   }
+  const read = files.length - failed.length;
+  if (failed.length) notice(`${read} of ${files.length} were read. ${failed.join(" · ")}`, 60);
+  else notice(read === 1 ? `${files[0].name} was read.` : `${read} files were read.`, 3);
   if (last) location.hash = `#/read/${last}`;
 }
 
@@ -69,17 +72,17 @@ async function recent() {
 }
 
 async function open(main, id) {
-  const prediction = await get(`/v1/predictions/${id}`);
+  const prediction = await get(`/v1/predictions/${encodeURIComponent(id)}`);
   const kept = (await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items.filter((c) => c.state !== "revoked");
   const done = new Set(kept.map((c) => c.region));
   // The latest word on each line, they come newest first; of a caption everybody has a word of their own.
   const mine = (c) => prediction.task !== "caption" || c.author === author();
-  const said = new Map(kept.filter(mine).reverse().map((c) => [c.region, c.text]));
+  const said = new Map(kept.filter(mine).reverse().map((c) => [c.region, c]));
   const side = h("div", { class: "side card" });
   const shapes = new Map();
   const sheets = prediction.pages.map((page) => sheet(prediction, page, shapes, edit));
   const list = h("ul", { class: "lines" });
-  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, (said.get(b.id) ?? b.text) || "(empty)")]));
+  const buttons = new Map(prediction.blocks.map((b) => [b.id, h("button", { dir: "auto", click: () => edit(b.id) }, (said.get(b.id) ?? b).text || "(empty)")]));
   list.append(...[...buttons.values()].map((b) => h("li", {}, b)));
   const slot = h("div");
   side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : lines(prediction.blocks.length)), list);
@@ -108,8 +111,8 @@ async function open(main, id) {
     const place = block.polygon.flat().join(",");
     const image_url = `/v1/images/${prediction.image}?page=${block.page}&polygon=${place}`;
     mark(region);
-    const item = { ...block, prediction_id: id, region, image_url };
-    const before = said.get(region);
+    const item = { ...block, prediction_id: id, region, image_url, seen: said.get(region)?.id ?? "" };
+    const before = said.get(region)?.text;
     slot.replaceChildren(before === undefined ? editor(item, next)
       : editor({ ...item, text: before, read: block.text }, next, { save: (text) => again(item, before, text), words: AGAIN }));
     slot.scrollIntoView({ block: "nearest" });
@@ -117,7 +120,7 @@ async function open(main, id) {
     function next(kept) {
       if (kept) {
         done.add(region);
-        said.set(region, kept.text);
+        if (kept.id) said.set(region, kept);
         buttons.get(region).textContent = kept.text || "(empty)";
       }
       const left = [...prediction.blocks.slice(at + 1), ...prediction.blocks.slice(0, at)];

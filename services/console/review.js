@@ -32,7 +32,7 @@ export async function show(main, rest) {
       blind.checked ? null : `confidence ${item.confidence.toFixed(2)} · `,
       item.audit_token ? h("span", { class: "badge" }, "random sample") : null, " ",
       h("a", { href: `#/read/${item.prediction_id}` }, "whole page"));
-    slot.replaceChildren(where, editor(item, next, { blind: blind.checked }));
+    slot.replaceChildren(where, editor({ ...item, seen: "" }, next, { blind: blind.checked }));
   }
 
   function next(kept) {

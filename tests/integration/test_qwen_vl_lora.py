@@ -18,11 +18,11 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageP
 
 from redpencil import generate
 from redpencil.bundle import Manifest
-from redpencil.errors import BadInput, Damaged, RedpencilError
+from redpencil.errors import BadInput, Damaged
 from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
 from redpencil.types import Precision
-from training import half, qwen_hub
+from training import qwen_hub
 from training.data import Line
 from training.job import Lines, learned, restore
 from training.qwen_vision import Vision
@@ -296,13 +296,3 @@ def test_it_goes_on_from_its_own_kind_alone(exported: Path, base: Path, tmp_path
         qwen_vl_lora.build(other, [], hyper(base))
     with pytest.raises(BadInput, match="of its own kind alone"):
         catr.build(exported, [], catr.RECIPE.defaults)
-
-
-def test_a_model_too_large_for_a_graph_says_so_at_the_start_and_the_end(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(half, "LARGEST", 100_000)
-    model = built(base)
-    assert "not become a version" in caplog.text
-    with pytest.raises(RedpencilError, match=r"training.model_card RUN FOLDER --merged"):
-        model.to_bundle(tmp_path, tiny_qwen.lines(), {})

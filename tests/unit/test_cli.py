@@ -8,7 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from typer.testing import CliRunner
 
+from redpencil.errors import BadInput
 from services.cli import app
+from services.client import Client
 
 COMMANDS = (
     ["up"], ["predict"], ["correct"], ["revoke"], ["retrain"], ["gate"], ["promote"], ["rollback"],
@@ -97,3 +99,25 @@ def test_the_model_is_the_one_that_is_set(run, monkeypatch):
 
 def test_a_parameter_without_a_value_is_refused(run):
     assert "write it as name=value" in run("retrain", "--param", "epochs").output
+
+
+def test_one_file_that_is_no_image_keeps_no_other_from_being_read(run, monkeypatch, tmp_path):
+    def predict(_: Client, data: bytes, *__: object, **___: object) -> object:
+        if data == b"bad":
+            raise BadInput("these bytes are no image")
+        block = {"id": "p0-b0", "confidence": 1.0, "text": data.decode()}
+        return {
+            "prediction_id": "pred_1",
+            "model_version": "1",
+            "variant": "champion",
+            "pages": [{"blocks": [block]}],
+        }
+
+    monkeypatch.setattr(Client, "predict", predict)
+    for name, data in (("a", b"first"), ("b", b"bad"), ("c", b"last")):
+        (tmp_path / name).write_bytes(data)
+    done = run("predict", *(str(tmp_path / name) for name in "abc"))
+    assert done.exit_code == 1
+    assert f"{tmp_path / 'b'}: these bytes are no image" in done.output.replace("\n", "")
+    assert "first" in done.output
+    assert "last" in done.output

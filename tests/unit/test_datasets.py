@@ -238,6 +238,7 @@ def test_test_images_of_coco_are_held_out(tmp_path: Path, write: Write) -> None:
             "line 1: half of a surrogate .*U.D83D",
         ),
         ({"captions.jsonl/x": ""}, "captions.jsonl cannot be read"),
+        ({"lines.tsv": "a.png\tdoc\tfirst\nb.png\tdoc\tx"}, "line 1: headings are wanted, file, document"),
         ({"lines.tsv": "file\tdocument\ttext\n\tdoc\tx"}, "line 2: the name of the image is empty"),
         (
             {"lines.tsv": "file\tdocument\ttext\na.png\tdoc\tx"},

@@ -56,6 +56,18 @@ def test_accept_takes_the_predicted_text(world: World, client: Client) -> None:
     assert "differs" in error(post(client, body | {"text": "wrong"}))
 
 
+def test_who_has_not_seen_anothers_correction_is_told_of_it(world: World, client: Client) -> None:
+    made = world.prediction("one", "two")
+    about = {"prediction_id": made.id, "region": "p0-b0"}
+    first = post(client, about | {"text": "eins", "author": "ann", "seen": ""}).json()
+    stale = post(client, about | {"kind": "accept", "author": "bob", "seen": ""})
+    assert stale.status_code == 409
+    assert "ann has corrected this line meanwhile: 'eins'" in error(stale)
+    assert post(client, about | {"text": "zwei", "seen": first["id"]}).status_code == 201
+    assert post(client, about | {"text": "drei"}).status_code == 201, "who says nothing of it is not asked"
+    assert post(client, about | {"region": "p0-b1", "kind": "accept", "seen": ""}).status_code == 201
+
+
 def test_a_missing_text_is_not_an_empty_one(world: World, client: Client) -> None:
     made = world.prediction("dust")
     assert "text is missing" in error(post(client, {"prediction_id": made.id}))
