@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from redpencil.errors import Busy, TooLarge
 
 REMEMBERED = 64
-UNSAID = 64  # a body of unsaid length is held to be this part of all bodies
+BODIES_HELD = 8  # bodies of the largest size that may be in memory at once
 
 
 class Admission:
@@ -19,9 +19,9 @@ class Admission:
     A place is given back however the request ends, also when its client goes away.
     """
 
-    def __init__(self, images: int, body_bytes: int) -> None:
+    def __init__(self, images: int, largest_body: int) -> None:
         self.limit = images
-        self.bytes_limit = body_bytes
+        self.largest_body, self.bytes_limit = largest_body, BODIES_HELD * largest_body
         self.waiting = 0
         self.bytes_held = 0
         self._done: deque[float] = deque(maxlen=REMEMBERED)
@@ -50,8 +50,8 @@ class Admission:
 
     @contextmanager
     def body(self, length: int | None) -> Iterator[None]:
-        """Hold memory for a request body of this length; of None, a length not said, for a guess."""
-        length = self.bytes_limit // UNSAID if length is None else length
+        """Hold memory for a request body of this length; where it is not said, for the largest."""
+        length = self.largest_body if length is None else length
         if self.bytes_held and self.bytes_held + length > self.bytes_limit:
             raise Busy("too many large uploads at once", self.retry_after_s())
         self.bytes_held += length

@@ -165,7 +165,10 @@ def _text(part: _Part) -> str:
 
 
 def _media_type(part: _Part) -> str | None:
-    return part.headers.get(b"content-type", b"").decode("latin-1") or None
+    named = part.headers.get(b"content-type", b"").decode("latin-1")
+    if not named.isprintable():
+        raise Malformed(f"the Content-Type of a part of the form is none: {named!r}")
+    return named or None
 
 
 def words(exc: ValidationError) -> str:

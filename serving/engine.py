@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 from redpencil.blobs import Blobs
-from redpencil.errors import NotReady, RedpencilError
+from redpencil.errors import Busy, NotReady, RedpencilError
 from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -26,7 +26,6 @@ from serving.reader import Desk, Limits, LineFinder, Reader, Reading, Upload
 
 log = logging.getLogger(__name__)
 
-BODIES_HELD = 8  # bodies of the largest size that may be in memory at once
 HOW_TO_GET = {
     Task.OCR: "promote one: redpencil promote VERSION, or the alias champion in MLflow",
     Task.CAPTION: "train one on captions that you have (redpencil dataset FOLDER, then redpencil retrain "
@@ -63,8 +62,9 @@ class Engine:
     def __init__(self, model: str, settings: Settings, shared: Shared, finder: LineFinder) -> None:
         self.model, self.task = model, settings.task_of(model)
         self.journal, self.metrics, self._versions = shared.journal, shared.metrics, shared.store.versions
-        self.admission = Admission(settings.queue_limit, BODIES_HELD * settings.max_upload_bytes)
+        self.admission = Admission(settings.queue_limit, settings.max_upload_bytes)
         self.pool = Pool(threads_of(settings), model)
+        self.loading = Pool(1, f"{model}-loading")  # of versions that clients name; it may take minutes
         self.desk = Desk(self.pool, finder, Limits(settings.max_pixels, settings.max_pages))
         cache = settings.home / "bundles"
         loader = Loader(shared.store, shared.blobs, model, cache, settings.device, 1, settings.vlm_url)
@@ -79,7 +79,7 @@ class Engine:
 
     @property
     def alive(self) -> bool:
-        return self.follower.alive and self.pool.alive
+        return self.follower.alive and self.pool.alive and self.loading.alive
 
     def registered_at(self, version: str) -> float:
         """When a version was registered; asks the database."""
@@ -90,7 +90,7 @@ class Engine:
         for task in self._mirrors:
             task.cancel()
         await asyncio.gather(*self._mirrors, return_exceptions=True)
-        for part in (self.follower, self.pool):
+        for part in (self.follower, self.pool, self.loading):
             await asyncio.to_thread(part.close)
 
     def why_not_ready(self) -> str | None:
@@ -120,7 +120,7 @@ class Engine:
         if version is None:
             return None
         served = self.follower.current.readers.get(version)
-        return served or await asyncio.to_thread(self.follower.reader, version)
+        return served or await self.loading.lane().run(self.follower.reader, version)
 
     async def _answer(self, upload: Upload | RedpencilError, request: _Request) -> Prediction:
         if isinstance(upload, RedpencilError):
@@ -152,9 +152,12 @@ class Engine:
     async def _reread(self, upload: Upload, prediction: Prediction, first: Reading, serving: Serving) -> None:
         reader = serving.readers[str(serving.state.challenger)]
         try:
-            reading = await self.desk.read_again(upload, first, reader)
-            await self.journal.put(_entry(upload, _shadow(prediction, reading, reader.version)))
+            with self.admission.body(len(upload.data)):
+                reading = await self.desk.read_again(upload, first, reader)
+                await self.journal.put(_entry(upload, _shadow(prediction, reading, reader.version)))
             self.metrics.mirrored(self.model, "read")
+        except Busy:
+            self.metrics.mirrored(self.model, "dropped")
         except Exception:
             log.exception("the mirrored reading of %s failed", prediction.id)
             self.metrics.mirrored(self.model, "failed")

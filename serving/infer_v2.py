@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, Literal
 
 import cv2
@@ -18,7 +17,7 @@ from serving.body import Asked, decoded, from_json, options_for
 from serving.engine import Engine, whole
 from serving.protocol import answer, schema_of, to_json
 from serving.reader import Upload
-from serving.upload import length_of, models_of, note, received, told
+from serving.upload import length_of, models_of, note, received, taken_apart, told
 
 router = APIRouter(tags=["Open Inference Protocol v2"])
 INPUTS = [
@@ -116,9 +115,10 @@ async def infer(request: Request, model: str, version: str | None = None) -> Res
     if "inference-header-content-length" in request.headers:
         raise UnsupportedMedia("binary tensors are not read here: send the tensors as JSON")
     with engine.admission.body(length_of(request)):
-        body = await asyncio.to_thread(from_json, InferBody, await received(request))
+        sent = await received(request)
+        body = await taken_apart(request, sent, from_json, InferBody, sent)
         client = asgi.as_sent(request.headers.get("x-client-key", ""))
-        asked = await asyncio.to_thread(_asked, engine.task, body, version, client)
+        asked = await taken_apart(request, sent, _asked, engine.task, body, version, client)
         outcomes = await engine.read(asked, asgi.request_id_of(request.scope))
     predictions = [whole(outcome) for outcome in outcomes]  # a tensor has no room for one image's error
     return told(_answer(body, predictions), predictions)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
+from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
 from redpencil.store import schema
@@ -46,12 +47,15 @@ class Corrections:
         """
         if not items and not revoked:
             return
-        with self._db.write() as connection:
-            _check(connection, items)
-            if items:
-                connection.execute(_corrections.insert(), [_row(c) for c in items])
-            for revocation in revoked:
-                self._db.add(connection, _revocations, asdict(revocation))
+        try:
+            with self._db.write() as connection:
+                _check(connection, items)
+                if items:
+                    connection.execute(_corrections.insert(), [_row(c) for c in items])
+                for revocation in revoked:
+                    self._db.add(connection, _revocations, asdict(revocation))
+        except IntegrityError as error:
+            raise Conflict("The same corrections are being stored by somebody else. Try again.") from error
 
     def get(self, id: str) -> Correction:
         with self._db.read() as connection:

@@ -164,6 +164,8 @@ def test_one_bad_image_of_several_fails_alone(home: Home) -> None:
             400,
             "malformed",
         ),
+        ({"files": {"file": ("a.png", png("a"), "image/png\x00")}}, 400, "malformed"),
+        ({"content": b"", "headers": {"Content-Type": "image/png"}}, 422, "bad_image"),
         ({"content": b"x" * 200_001}, 413, "too_large"),
         ({"json": {"images": [{"data": ""}] * 5}}, 413, "too_large"),
         ({"content": png("x" * 300, "y")}, 413, "too_large"),

@@ -1,7 +1,9 @@
 """Too many at once, clients that stall or leave, a full disk: said so, and no place is lost."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import serving_parts
 from serving_parts import Client, Home, png
 
 from redpencil.blobs import FolderBlobs
+from redpencil.errors import Busy
 from serving.admission import Admission
 from serving.engine import Engine
 
@@ -57,6 +60,34 @@ def test_how_long_to_wait_follows_from_how_fast_it_goes(monkeypatch: pytest.Monk
     clock[0] += 3600
     with admission.places(30):
         assert admission.retry_after_s() == 1.0, "the quiet hour tells nothing"
+
+
+def test_a_body_of_unsaid_length_may_be_as_large_as_any() -> None:
+    admission = Admission(40, 1000)
+    with ExitStack() as held:
+        for _ in range(8):
+            held.enter_context(admission.body(None))
+        with pytest.raises(Busy, match="too many large uploads"):
+            held.enter_context(admission.body(1))
+    assert admission.bytes_held == 0
+
+
+def test_a_version_that_is_being_loaded_keeps_no_other_question_waiting(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work(client: Client, engine: Engine) -> None:
+        given = (await client.post("/v1/ocr", content=png("hello"))).json()["prediction_id"]
+        loaded = threading.Event()
+        monkeypatch.setattr(engine.follower, "reader", lambda _: loaded.wait(60) and None)
+        named = [asyncio.create_task(client.get("/v2/models/ocr/versions/7/ready")) for _ in range(50)]
+        await asyncio.sleep(0)
+        kept = await asyncio.wait_for(client.get(f"/v1/predictions/{given}"), 30)
+        assert kept.status_code == 200
+        assert not loaded.is_set()
+        loaded.set()
+        await asyncio.gather(*named)
+
+    serving(home, work)
 
 
 def test_a_body_that_does_not_come_holds_no_place_for_long(
