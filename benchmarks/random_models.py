@@ -84,9 +84,11 @@ def qwen_vl(folder: Path, layers: int) -> None:
         vision_end_token_id=id_of("<|vision_end|>"),
         tie_word_embeddings=True,
     )
-    with torch.device("cpu"):
-        torch.set_default_dtype(torch.bfloat16)
-        Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    torch.set_default_dtype(torch.bfloat16)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    with torch.no_grad():  # what no token stands for is never the likeliest
+        model.get_input_embeddings().weight[tokenizer.get_vocab_size() :] = 0
+    model.save_pretrained(folder)
     qwen_hub.processor(tokenizer).save_pretrained(folder)
 
 

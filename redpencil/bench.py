@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
-from pathlib import Path
 from zlib import crc32
 
 from redpencil.blobs import Blobs
@@ -17,10 +16,11 @@ from redpencil.linepack import PackedLine
 from redpencil.measure import edits, extent
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.reader import Reader, open_reader
+from redpencil.settings import Settings
 from redpencil.slices import LineScore
 from redpencil.store import Store
 from redpencil.store.corrections import place
-from redpencil.types import Correction, ModelVersion, Polygon, Precision, Task
+from redpencil.types import Correction, ModelVersion, Polygon, Precision
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,9 @@ class Reading:
 class Bench:
     """Candidate (in each of its precisions) and champion, side by side."""
 
-    def __init__(
-        self,
-        store: Store,
-        blobs: Blobs,
-        candidate: ModelVersion,
-        cache: Path,
-        task: Task,
-        max_pixels: int,
-        max_pages: int,
-        vlm: str = "",
-    ) -> None:
-        self._blobs, self._task, self._max_pixels, self._max_pages = blobs, task, max_pixels, max_pages
+    def __init__(self, store: Store, blobs: Blobs, settings: Settings, candidate: ModelVersion) -> None:
+        self._blobs, self._settings, self._task = blobs, settings, settings.task_of(candidate.model)
+        cache, vlm = settings.home / "bundles", settings.vlm_url
         folder = fetch(candidate.bundle, blobs, cache)
         full = open_reader(folder, Precision.FP32, vlm=vlm)
         self._readers: dict[str, Reader] = {"fp32": full}
@@ -103,7 +94,8 @@ class Bench:
         return list(pool.map(self._packed, range(len(lines)), lines))
 
     def _image(self, image: tuple[str, Sequence[Place]]) -> list[Reading]:
-        pages = open_pages(self._blobs.get(image[0]), None, self._max_pixels, self._max_pages)
+        limits = self._settings.max_pixels, self._settings.max_pages  # serving's, so crops are the same
+        pages = open_pages(self._blobs.get(image[0]), None, *limits)
         return [self._read(p.key, p.group, crop_line(pages[p.page], p.polygon), p.texts) for p in image[1]]
 
     def _packed(self, number: int, line: PackedLine) -> Reading:

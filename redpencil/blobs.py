@@ -52,9 +52,6 @@ class Blobs(ABC):
             list(self._pool.map(self._write, by_hash.keys(), by_hash.values()))
         return hashes
 
-    def put_file(self, path: Path) -> str:
-        return self.put(path.read_bytes())
-
     def get(self, sha256: str) -> bytes:
         """The bytes, verified: NotFound where there are none, Damaged where they are others."""
         data = self._read(_checked(sha256))

@@ -21,9 +21,8 @@ import numpy as np
 
 from redpencil.arms import ArmReport, Span, summarise
 from redpencil.betting import Floats, mean_interval, ratio_wealth, wealth
-from redpencil.evidence_page import page
 from redpencil.labels import WORST, Arm, Label, Unit, differences, settle
-from redpencil.wording import percent, points
+from redpencil.wording import percent
 
 Answer = Literal["A", "B", "not yet"]
 ARMS: tuple[Arm, Arm] = ("A", "B")
@@ -101,10 +100,6 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
         return asdict(self)
-
-    def markdown(self) -> str:
-        """A page to read."""
-        return page(self.verdict, self.reasons, self.arms, [_told(stream) for stream in self.streams])
 
 
 def report(
@@ -237,11 +232,3 @@ def _label_note(labels: Sequence[Label], ratio: Ratio) -> Iterator[str]:
         f"People corrected the arms unequally often: {corrected[0]} units of {ratio.a} keys with A, "
         f"{corrected[1]} of {ratio.b} with B. Errors per correction are then not errors per answer."
     )
-
-
-def _told(stream: Stream) -> str:
-    low, high = stream.span
-    if stream.difference is None or low is None or high is None:
-        return f"{stream.name}: nothing to compare yet."
-    change = f"B less A is {100 * stream.difference:.2f} points over {stream.pairs} pairs of units"
-    return f"{stream.name}: {change} ({points(low, high, 2)}, at any time)."

@@ -61,11 +61,6 @@ def exact(pairs: Pairs) -> float:
     return sum(hits) / len(hits)
 
 
-def effort(pairs: Pairs) -> int:
-    """Characters that a person edits to make every hypothesis its reference."""
-    return sum(distance(a, b) for a, b in pairs)
-
-
 def _rate(pairs: Sequence[tuple[Sequence[str], Sequence[str]]]) -> float:
     if not pairs:
         raise BadInput("there is no line to measure")

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 from redpencil import gate, linepack, snapshot
 from redpencil.bench import Bench, Place, Reading, places, served_precision
@@ -41,28 +40,21 @@ MOST_IMAGES = 500
 def hold(
     store: Store,
     blobs: Blobs,
+    settings: Settings,
     model: str,
     version: str,
-    cache: Path,
-    *,
-    task: Task = Task.OCR,
-    max_pixels: int = Settings.model_fields["max_pixels"].default,
-    max_pages: int = Settings.model_fields["max_pages"].default,
-    vlm: str = "",
     golden: Sequence[PackedLine] | None = None,
 ) -> Verdict:
     """Judge a version by its exported graphs against what is served now, and store the verdict.
 
     Read are live corrections that are held out, those that the version or its ancestors learned
     from, and the golden lines. A version that is itself champion, or the first, has no opponent.
-    `max_pixels` and `max_pages` must be serving's, so that crops are cut from the same pixels; `vlm`
-    is the server of versions that need one.
 
     Of captions an image is read once and counts once, with all its references. Golden images there
     are none; what the champion had learned from stands in for them.
     """
     candidate = store.versions.get(model, version)
-    bench = Bench(store, blobs, candidate, cache, task, max_pixels, max_pages, vlm)
+    task, bench = settings.task_of(model), Bench(store, blobs, settings, candidate)
     asked = Questions.of(store, candidate, task, bench.opponent)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         holdout, trained, base = (bench.corrected(pool, part) for part in asked.newest())
@@ -229,18 +221,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked, settings = parser.parse_args(argv), Settings()
     try:
         with Store.open(settings.database) as store:
-            blobs, cache = Blobs.open(settings.blobs), settings.home / "bundles"
-            verdict = hold(
-                store,
-                blobs,
-                asked.model,
-                asked.version,
-                cache,
-                task=settings.task_of(asked.model),
-                max_pixels=settings.max_pixels,
-                max_pages=settings.max_pages,
-                vlm=settings.vlm_url,
-            )
+            verdict = hold(store, Blobs.open(settings.blobs), settings, asked.model, asked.version)
     except RedpencilError as error:
         print(error, file=sys.stderr)
         return 2

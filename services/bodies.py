@@ -109,7 +109,6 @@ class NewRun(Body):
     model: str | None = None
     recipe: Word | None = None
     params: Annotated[dict[Word, Param], Field(max_length=50)] = {}
-    why: Words = ""
 
     @field_validator("params")
     @classmethod

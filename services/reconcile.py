@@ -11,9 +11,8 @@ import logging
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from redpencil import bundle
 from redpencil.blobs import Blobs
@@ -229,9 +228,6 @@ class Reconciler:
         if current is None or current.id == state.experiment or time.time() - current.started_at < DANGLING_S:
             return
         self._store.experiments.end(current.id, "it is not what is served (cut off while starting or ending)")
-
-    def view(self) -> dict[str, Any]:
-        return {model: asdict(standing) for model, standing in self.standings.items()}
 
 
 def _agreeing(state: ServingState) -> Standing:

@@ -20,7 +20,7 @@ from services.once import OnceOnly
 from services.views import place_urls
 
 router = APIRouter(prefix="/v1", tags=["review"])
-Mode = Literal["mixed", "useful", "uncertain", "audit"]
+Mode = Literal["mixed", "useful", "audit"]
 
 
 @router.get("/review/next")
@@ -30,7 +30,7 @@ def next_lines(
     n: Annotated[int, Query(ge=1, le=100)] = 1,
     mode: Annotated[
         Mode,
-        Query(description="mixed: by audit_share at random, else useful; uncertain: another name of useful"),
+        Query(description="mixed: by audit_share at random, else useful"),
     ] = "mixed",
     blind: Annotated[bool, Query(description="leave the reading out, for text typed unseen")] = False,
 ) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -81,11 +82,10 @@ class House:
         self.store.corrections.add_many(made)
         return made
 
-    def judge(self, name: str, **given: object) -> Verdict:
-        cache = self.settings.home / "bundles"
-        given = {"golden": GOLDEN, "task": self.task} | given
+    def judge(self, name: str, golden: Sequence[PackedLine] = GOLDEN, **settings: object) -> Verdict:
+        at = self.settings.model_copy(update=settings)
         with mock.patch.object(bench, "time", Even()):
-            return trial.hold(self.store, self.blobs, self.model, name, cache, **given)
+            return trial.hold(self.store, self.blobs, at, self.model, name, golden)
 
 
 class Gallery(House):

@@ -204,12 +204,9 @@ class Cycle:
 
     def judge(self, job: Job, version: str) -> Verdict:
         """The gate's verdict on what would be served."""
-        model, at = job.run.model, self.settings
-        if (known := self.store.versions.verdict(model, version)) is not None:
+        if (known := self.store.versions.verdict(job.run.model, version)) is not None:
             return known
-        asked = {"task": at.task_of(model), "max_pixels": at.max_pixels, "max_pages": at.max_pages}
-        cache = at.home / "bundles"
-        return trial.hold(self.store, self.blobs, model, version, cache, vlm=at.vlm_url, **asked)
+        return trial.hold(self.store, self.blobs, self.settings, job.run.model, version)
 
     def announce(self, job: Job, version: str, verdict: Verdict) -> None:
         """Tell MLflow the verdict; a passing version becomes challenger, unless one is being compared."""

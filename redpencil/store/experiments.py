@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
@@ -63,16 +63,8 @@ class Experiments:
             rows = connection.execute(select(_table).where(_table.c.model == model).order_by(*newest))
             return [_experiment(row) for row in rows]
 
-    def exposures(self, id: str) -> dict[str, int]:
-        """How many answers each arm gave by assignment, mirrored ones left out."""
-        return {variant: count for variant, (count, _) in self._arms(id).items()}
-
-    def latencies(self, id: str) -> dict[str, float]:
-        """Mean milliseconds of the answers that `exposures` counts; an arm without any is missing."""
-        return {variant: mean for variant, (_, mean) in self._arms(id).items() if mean is not None}
-
     def answers(self, id: str) -> tuple[Answer, ...]:
-        """Every answer that `exposures` counts, oldest first."""
+        """Every answer by assignment since the start, mirrored ones left out, oldest first."""
         p = _predictions.c
         with self._db.read() as connection:
             wanted = select(p.client_key, p.image, p.variant, p.revision, p.latency_ms)
@@ -80,17 +72,6 @@ class Experiments:
                 wanted.where(_exposed(_get(connection, id))).order_by(p.created_at, p.id)
             )
             return tuple(Answer(r.client_key or r.image, r.variant, r.revision, r.latency_ms) for r in rows)
-
-    def _arms(self, id: str) -> dict[str, tuple[int, float | None]]:
-        with self._db.read() as connection:
-            experiment = _get(connection, id)
-            count, mean = func.count(), func.avg(_predictions.c.latency_ms)
-            query = select(_predictions.c.variant, count, mean).where(_exposed(experiment))
-            rows = connection.execute(query.group_by(_predictions.c.variant)).all()
-        none: dict[str, tuple[int, float | None]] = {
-            v.value: (0, None) for v in (Variant.CHAMPION, Variant.CHALLENGER)
-        }
-        return none | {variant: (n, ms) for variant, n, ms in rows}
 
 
 def _exposed(e: Experiment) -> ColumnElement[bool]:

@@ -202,7 +202,7 @@ def test_one_experiment_of_a_model_goes_on_at_a_time(store: Store) -> None:
 def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -> None:
     trial = experiment(started_at=100.0)
     store.experiments.start(trial)
-    assert store.experiments.exposures(trial.id) == {"champion": 0, "challenger": 0}
+    assert store.experiments.answers(trial.id) == ()
     picture = image("a")
     counted = [
         prediction(picture, created_at=101.0, latency_ms=10.0),
@@ -217,8 +217,6 @@ def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -
         prediction(picture, created_at=101.0, version="2", variant=Variant.CHALLENGER, mirror_of="pred_1"),
     ]
     store.predictions.add_many([(picture, p) for p in counted + others])
-    assert store.experiments.exposures(trial.id) == {"champion": 2, "challenger": 1}
-    assert store.experiments.latencies(trial.id) == {"champion": 20.0, "challenger": 50.0}
     assert [(a.variant, a.latency_ms) for a in store.experiments.answers(trial.id)] == [
         ("champion", 10.0),
         ("champion", 30.0),

@@ -48,11 +48,6 @@ def test_many_are_put_at_once_and_come_back_in_order(blobs: Blobs) -> None:
     assert blobs.put_many([b"some"]) == [SOME]
 
 
-def test_a_file_is_put_by_its_content(blobs: Blobs, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"some")
-    assert blobs.put_file(tmp_path / "file") == SOME
-
-
 def test_an_unknown_blob_is_not_found(blobs: Blobs) -> None:
     with pytest.raises(NotFound, match=SOME):
         blobs.get(SOME)

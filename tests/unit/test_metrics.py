@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redpencil.errors import BadInput
-from redpencil.metrics import cer, distance, effort, exact, grapheme_cer, graphemes, wer
+from redpencil.metrics import cer, distance, exact, grapheme_cer, graphemes, wer
 
 
 def test_rates_are_micro_averaged_so_a_long_line_counts_for_more():
     pairs = [("abcdefghij", "abcdefghij"), ("xy", "xz")]
     assert cer(pairs) == pytest.approx(1 / 12)
     assert exact(pairs) == 0.5
-    assert effort(pairs) == 1
 
 
 def test_words_are_what_white_space_separates():

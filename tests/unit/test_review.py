@@ -43,7 +43,7 @@ def test_the_line_that_should_teach_the_most_comes_first(world: World, client: C
     assert items[0]["prediction_id"] == made.id
     assert items[0]["char_confidence"] == [0.5] * 5
     assert items[0]["audit_token"] is None
-    assert following(client, n=3, mode="useful") == following(client, n=3, mode="uncertain") == items
+    assert following(client, n=3, mode="useful") == items
 
 
 def test_what_was_corrected_last_is_not_asked_again_in_other_lines(world: World, client: Client) -> None:
@@ -78,7 +78,7 @@ def test_the_share_of_audits_is_the_setting(tmp_path: Path) -> None:
     world = World(tmp_path, audit_share=1.0)
     world.prediction(*"abcd")
     assert all(i["audit_token"] for i in following(world.client(), n=4))
-    uncertain = following(world.client(), n=4, mode="uncertain")
+    uncertain = following(world.client(), n=4, mode="useful")
     assert not any(i["audit_token"] for i in uncertain)
 
 
