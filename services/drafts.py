@@ -209,4 +209,5 @@ def _checked_place(known: Known, sha256: str, body: NewCorrection, task: Task) -
     if task is Task.CAPTION and polygon != whole(picture):
         raise BadInput("a caption is about the whole image: leave bbox and polygon out")
     crop_line(picture, polygon)
-    return polygon
+    height, width = picture.shape[:2]
+    return tuple((min(max(x, 0), width), min(max(y, 0), height)) for x, y in polygon)

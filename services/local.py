@@ -28,6 +28,7 @@ import psutil
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
+from services.runs import recipes
 
 MARK = "REDPENCIL_STACK"
 START_TIMEOUT_S = 600.0  # on a machine that is busy with other things; what dies is noticed at once
@@ -113,7 +114,14 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def prepare(settings: Settings) -> None:
-    """Make the home folder, or say why it cannot be used."""
+    """Make the home folder, or say why it cannot be used; the families that the schedule trains are there."""
+    there = recipes()
+    for name in ("recipe", "caption_recipe"):
+        if there and getattr(settings, name) not in there:
+            raise RedpencilError(
+                f"REDPENCIL_{name.upper()}: there is no family {getattr(settings, name)!r}; "
+                f"there are {', '.join(there)}"
+            )
     try:
         for folder in ("logs", "run", "mlflow"):
             (settings.home / folder).mkdir(parents=True, exist_ok=True)

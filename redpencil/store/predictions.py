@@ -64,9 +64,11 @@ class Predictions:
         query = query.where(
             *(_predictions.c[name] == value for name, value in given.items() if value is not None)
         )
-        if after is not None:
-            query = query.where(_predictions.c.id < after)
         with self._db.read() as connection:
+            if after is not None:
+                if not connection.scalar(select(_predictions.c.id).where(_predictions.c.id == after)):
+                    raise NotFound(f"There is no {after} to go on after.")
+                query = query.where(_predictions.c.id < after)
             return _load(connection, list(connection.scalars(query)))
 
     def count(self, model: str, version: str) -> int:

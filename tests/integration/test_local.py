@@ -51,6 +51,13 @@ def test_settings_that_cannot_work_together_are_refused(tmp_path):
         local.up(settings(tmp_path, host="256.1.1.1", api_keys="k"), say=print)
 
 
+def test_a_family_that_is_not_there_is_named_at_the_start(tmp_path):
+    with pytest.raises(
+        RedpencilError, match="REDPENCIL_CAPTION_RECIPE: there is no family 'catz'; there are catr"
+    ):
+        local.prepare(settings(tmp_path, caption_recipe="catz"))
+
+
 def test_a_second_stack_on_the_same_home_is_refused(tmp_path):
     local.prepare(settings(tmp_path))
     with local._only_one(tmp_path), pytest.raises(Conflict, match="already up"), local._only_one(tmp_path):

@@ -82,6 +82,14 @@ def test_a_missed_line_is_stated_by_its_place(world: World, client: Client) -> N
     assert kept.polygon == ((0, 0), (20, 0), (20, 20), (0, 20))
 
 
+def test_a_place_beyond_the_page_ends_at_its_border(world: World, client: Client) -> None:
+    image = world.image("abc")
+    height, width = world.house.pictures.page(image.sha256, 0).shape[:2]
+    kept = post(client, {"image": image.sha256, "bbox": [0, 0, 1e30, 1e30], "text": "x"}).json()
+    assert kept["bbox"] == [0, 0, width, height]
+    assert client.get("/v1/predictions", params={"after": "pred_none"}).status_code == 404
+
+
 def test_an_image_without_prediction_can_be_labelled(world: World, client: Client) -> None:
     image = world.image("hello")
     whole = post(client, {"image": image.sha256, "text": "hello", "kind": "blind"}).json()
