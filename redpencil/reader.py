@@ -44,13 +44,13 @@ def open_reader(
     if manifest.decoder == "vlm":
         from redpencil.vlm import VlmReader
 
-        return VlmReader(folder, vlm)
+        return VlmReader(folder, vlm, manifest)
     if manifest.decoder == "ctc":
-        return LineReader(folder, precision, device, threads)
+        return LineReader(folder, precision, device, threads, manifest)
     from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers
 
     kind = twofold.TwofoldReader if manifest.before else generate.TextReader
-    return kind(folder, precision, device, threads)
+    return kind(folder, precision, device, threads, manifest)
 
 
 def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:
@@ -73,9 +73,14 @@ class LineReader:
     """
 
     def __init__(
-        self, folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+        self,
+        folder: Path,
+        precision: Precision | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        manifest: Manifest | None = None,
     ) -> None:
-        self.manifest = Manifest.load(folder)
+        self.manifest = manifest or Manifest.load(folder)
         self.device = device
         self.precision = precision_for(self.manifest, precision, device)
         graph = self.manifest.graphs[self.precision]

@@ -21,9 +21,14 @@ class TwofoldReader:
     """
 
     def __init__(
-        self, folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1
+        self,
+        folder: Path,
+        precision: Precision | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+        manifest: Manifest | None = None,
     ) -> None:
-        self.manifest = Manifest.load(folder)
+        self.manifest = manifest or Manifest.load(folder)
         before, familiar = self.manifest.before, self.manifest.familiar
         assert before is not None  # as Manifest.load has checked
         assert familiar is not None

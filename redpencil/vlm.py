@@ -37,8 +37,8 @@ class VlmReader:
 
     device = "vlm"
 
-    def __init__(self, folder: Path, url: str) -> None:
-        self.manifest = Manifest.load(folder)
+    def __init__(self, folder: Path, url: str, manifest: Manifest | None = None) -> None:
+        self.manifest = manifest or Manifest.load(folder)
         assert self.manifest.adapters is not None  # as Manifest.load has checked
         self.adapters: Adapters = self.manifest.adapters
         self.precision: Precision = self.manifest.precision
