@@ -3,20 +3,21 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import tiny_bundle
 import torch
 
-from redpencil.errors import Damaged
+from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
 from training import priority, report
 from training.cycle import words
 from training.data import Line, Stock
 from training.device import autocast
-from training.follow import told
+from training.follow import Follower, told
 from training.freeze import nothing_to_learn
 from training.frozen import Frozen
 from training.job import Ended, learned, load, restore
@@ -121,6 +122,40 @@ def test_progress_is_told_with_the_time_left() -> None:
         "eta_s": 95.2,
     }
     assert told(progress) == "epoch 2/8  loss 0.123  CER 5.00%  1:35 left"
+
+
+class Runs:
+    """Runs of which a cancelled one is asked to stop, in a database that may be away."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.away: Exception | None = None
+        self.unreadable = False
+
+    def update(self, run: str, progress: object) -> None:
+        if self.away:
+            raise self.away
+        self.told.append(progress)
+
+    def cancel_requested(self, run: str) -> bool:
+        if self.away and self.unreadable:
+            raise self.away
+        return True
+
+
+@pytest.mark.parametrize("away", [Busy("locked"), NotReady("no connection")])
+def test_a_database_that_is_away_ends_no_run(away: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs()
+    follower = Follower(cast(Any, SimpleNamespace(runs=runs)), "run_1", cast(Any, None))
+    runs.away, runs.unreadable = away, True
+    assert not follower.step({"step": 1})
+    assert str(away) in caplog.text
+    assert not follower.step({"step": 2}), "it is left alone for a while"
+    runs.unreadable, follower.next_at = False, 0.0
+    assert follower.step({"step": 3}), "what can be read is heard"
+    runs.away, follower.next_at = None, 0.0
+    assert follower.step({"step": 4})
+    assert runs.told == [{"step": 4}]
 
 
 def test_the_learning_curve_is_a_picture() -> None:
