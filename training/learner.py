@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Marks(Protocol):
-    """A dataclass of measures on validation lines, each of which becomes `val_NAME` of the history."""
+    """A dataclass of measures, each of which becomes `val_NAME` of the history, or, where no line was set
+    aside and lines are marked that are learned from, `heart_NAME`."""
 
     loss: float
 
@@ -48,7 +49,8 @@ class Lessons(Protocol):
         """The loss of what the model's forward answered to a batch."""
 
     def mark(self) -> Marks | None:
-        """How well the model does on what was set aside, all workers together; None: nothing was."""
+        """How well the model does, all workers together, on what was set aside, or where nothing was on
+        some of what it learns; None: that tells nothing of such a model."""
 
 
 class Learner(nn.Module, ABC):

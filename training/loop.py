@@ -58,6 +58,7 @@ class Loop:
         self.model, self.watcher = model.to(self.device), watcher
         self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
+        self.marked = "val" if lines.validate else "heart"
         self.epochs = ceil(hyper.total_steps(lines.a_pass, len(lines.read)) / self.hyper.report_every)
         groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
         self.trained = [p for group in groups for p in group["params"]]
@@ -154,8 +155,8 @@ class Loop:
     def _note(self, marks: Marks | None, trained: dict[str, float]) -> None:
         """Add an epoch's record to the history."""
         record = {"epoch": self.epoch, "step": self.epoch * self.hyper.report_every, "at": time.time()}
-        validation = {f"val_{k}": v for k, v in asdict(marks).items()} if marks else {}
-        self.history.append({**record, **trained, **validation})
+        found = {f"{self.marked}_{k}": v for k, v in asdict(marks).items()} if marks else {}
+        self.history.append({**record, **trained, **found})
         if self.rank == 0:
             self.watcher.epoch(self.history)
 

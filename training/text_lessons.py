@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from math import ceil
 from zlib import crc32
 
 import numpy as np
@@ -28,6 +29,7 @@ from training.torch_decoder import TorchDecoder
 IGNORED = -100
 SIZE = 16  # images per batch of validation
 MOST_HELD = 200  # images that validation reads; more would cost more than they tell
+BY_HEART = 16  # learned images that are read instead, at most, where none were set aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True)
 class TextMarks:
-    """What is written about held images, against all their texts; rates against the nearest one."""
+    """What is written about images, against all their texts; rates against the nearest one."""
 
     loss: float
     cer: float
@@ -112,7 +114,12 @@ class Deck:
 
 
 class TextLessons:
-    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any."""
+    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any.
+
+    With nothing set aside the marks are on some of what is learned, and say how well that is known by
+    heart. The best epoch is then the one with the least loss, which falls from the first step on: errors
+    of texts that are hardly known yet go up and down, and would spend the patience.
+    """
 
     def __init__(self, model: ImageToText, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         if not lines.learn:
@@ -121,8 +128,11 @@ class TextLessons:
         new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
         self.new, self.old = Deck(model, new, hyper.seed), Deck(model, old, hyper.seed)
         self.images = Images(model, [*new, *old], hyper)
-        places = list(dict.fromkeys(_place(x) for x in lines.validate))[:MOST_HELD][rank::world]
-        self.held = {p: [x for x in lines.validate if _place(x) == p] for p in places}
+        marked = lines.validate or lines.learn
+        places = list(dict.fromkeys(_place(x) for x in marked))
+        chosen = places[:MOST_HELD] if lines.validate else places[:: ceil(len(places) / BY_HEART)]
+        self.held = {p: [x for x in marked if _place(x) == p] for p in chosen[rank::world]}
+        self.best_by = model.best_by if lines.validate else "loss"
         self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
 
     def epoch(self, number: int) -> Iterator[TextBatch]:
@@ -148,7 +158,7 @@ class TextLessons:
             parts: list[list[tuple[float, list[str], str]]] = [[]] * self.world
             distributed.all_gather_object(parts, found)
             found = [x for part in parts for x in part]
-        return _marks(found, self.model.best_by) if found else None
+        return _marks(found, self.best_by) if found else None
 
     def _mark(self, places: Sequence[str]) -> list[tuple[float, list[str], str]]:
         """Per image the loss of its first text, all its texts, and the one that is written."""
@@ -180,6 +190,7 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
     nearest = [(min(texts, key=lambda t: distance(t, s)), s) for _, texts, s in found]
     scores = caption_scores(references, said)
     errors, loss = cer(nearest), sum(loss for loss, _, _ in found) / len(found)
+    least = {"cer": errors, "cider_d": -scores.cider_d, "loss": None}
     return TextMarks(
         loss=loss,
         cer=errors,
@@ -188,7 +199,7 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
         bleu4=scores.bleu4,
         rouge_l=scores.rouge_l,
         cider_d=scores.cider_d,
-        score=score(loss, -scores.cider_d if best_by == "cider_d" else errors),
+        score=score(loss, least[best_by]),
     )
 
 

@@ -1,14 +1,20 @@
 """What an image-to-text model learns in a run that goes on from a version of its own."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pyarrow.fs import LocalFileSystem
 
 from training.data import Line
 from training.job import Lines
+from training.loop import Loop
+from training.place import Alone
 from training.recipes import catr
 from training.text_lessons import TextBatch, TextLessons
+from training.track import NAMES
 
 NEW, OLD = ["a red door", "a blue door"], [f"a house with {n} windows" for n in range(6)]
 HYPER = replace(
@@ -58,6 +64,50 @@ def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
     lessons = TextLessons(model, Lines(lines(NEW), []), HYPER, 0, 1)
     (batch,) = lessons.epoch(0)
     assert sorted(texts(model, batch)) == sorted(NEW + NEW)
+
+
+def test_with_nothing_set_aside_some_of_what_is_learned_is_marked(model: catr.Catr) -> None:
+    many = lines([f"a street with {n} trees" for n in range(80)])
+    lessons = TextLessons(model, Lines(many, []), HYPER, 0, 1)
+    assert len(lessons.held) == 16
+    assert {line.text for line in many[:40]} & set(lessons.held)
+    assert {line.text for line in many[40:]} & set(lessons.held)
+    both = [TextLessons(model, Lines(many, []), HYPER, rank, 2).held for rank in (0, 1)]
+    assert {**both[0], **both[1]} == lessons.held, "workers share them"
+    marks = lessons.mark()
+    assert marks is not None
+    assert marks.score == marks.loss
+    assert 0 <= marks.exact <= marks.cer
+
+
+def test_where_lines_are_set_aside_these_are_marked(model: catr.Catr) -> None:
+    lessons = TextLessons(model, Lines(lines(NEW), lines(OLD)), HYPER, 0, 1)
+    assert list(lessons.held) == OLD
+
+
+class Nobody:
+    """Looks on and asks for nothing; a `training.loop.Watcher`."""
+
+    def step(self, progress: dict[str, Any]) -> bool:
+        return False
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("aside", "named"), [([], "heart"), (OLD, "val")])
+def test_every_epoch_says_what_was_marked(
+    model: catr.Catr, tmp_path: Path, aside: list[str], named: str
+) -> None:
+    place = Alone(LocalFileSystem(), str(tmp_path))
+    given = Lines(lines(NEW), lines(aside))
+    ended = Loop(replace(HYPER, passes=0, steps=2), model, given, Nobody(), place).run()
+    measures = {"loss", "cer", "wer", "exact", "bleu4", "rouge_l", "cider_d", "score"}
+    assert [r["epoch"] for r in ended.history] == [0, 1, 2]
+    for record in ended.history:
+        marks = {k.removeprefix(f"{named}_") for k in record} - {"epoch", "step", "at", "lr", "lines_per_s"}
+        assert marks == measures
+    assert {f"{named}_{m}" for m in measures - {"score"}} <= set(NAMES)
 
 
 def test_a_pass_is_all_that_is_new_and_as_much_of_the_rest() -> None:
