@@ -13,6 +13,7 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
+COUNTS += ("loaders",)
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
@@ -61,6 +62,7 @@ class Hyper:
     earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
     augment: float = 1.0  # strength of the augmentation; 0: none
+    loaders: int = 0  # threads that prepare batches ahead, for GPUs; no number changes what is learned
     validation: float = 0.1  # share of train groups that only validate
     seed: int = 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -42,7 +42,7 @@ class Batch(Protocol):
 class Lessons(Protocol):
     """A worker's share of what a model learns from, and what it is marked on."""
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
         """`report_every` x `accumulate` batches, the same for the same number and seed."""
 
     def loss(self, answer: Any, batch: Any) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from math import ceil, inf, isfinite
 from typing import Any, Literal, Protocol
@@ -94,11 +94,9 @@ class Loop:
         began = time.monotonic()
         torch.manual_seed(self.hyper.seed * 1_000_003 + self.epoch * 1009 + self.rank)
         self.model.train()
-        batches = self.lessons.epoch(self.epoch)
-        losses = [
-            self._step(self.epoch * self.hyper.report_every + i, batches)
-            for i in range(self.hyper.report_every)
-        ]
+        first = self.epoch * self.hyper.report_every
+        with closing(self.lessons.epoch(self.epoch)) as batches:
+            losses = [self._step(first + i, batches) for i in range(self.hyper.report_every)]
         self.epoch += 1
         trained = {"loss": sum(losses) / len(losses), "lr": self.optimiser.param_groups[0]["lr"]}
         lines = len(losses) * self.hyper.accumulate * self.hyper.batch * self.world

@@ -5,8 +5,9 @@ An epoch depends on its number alone, so a resumed run meets what the interrupte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from math import ceil
 from zlib import crc32
 
@@ -19,6 +20,7 @@ from redpencil.caption_metrics import caption_scores
 from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, exact, wer
 from redpencil.pixels import Pixels, scaled_for, to_tensor
+from training.ahead import ahead
 from training.data import Line
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
@@ -135,14 +137,11 @@ class TextLessons:
         self.best_by = model.best_by if lines.validate else "loss"
         self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
 
-    def epoch(self, number: int) -> Iterator[TextBatch]:
-        count, size = self.hyper.report_every * self.hyper.accumulate, self.hyper.batch
-        for batch in range(number * count, (number + 1) * count):
-            begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
-            drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
-            drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
-            features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
-            yield self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
+    def epoch(self, number: int) -> Generator[TextBatch, None, None]:
+        """Where a part of the model never learns, its answers are kept, and there is nothing to prepare."""
+        count = self.hyper.report_every * self.hyper.accumulate
+        wanted = (partial(self._nth, n) for n in range(number * count, (number + 1) * count))
+        return ahead(wanted, 0 if self.images.cached else self.hyper.loaders)
 
     def loss(self, answer: Tensor, batch: TextBatch) -> Tensor:
         return cross_entropy(answer, batch.targets, self.hyper.smoothing)
@@ -159,6 +158,14 @@ class TextLessons:
             distributed.all_gather_object(parts, found)
             found = [x for part in parts for x in part]
         return _marks(found, self.best_by) if found else None
+
+    def _nth(self, batch: int) -> TextBatch:
+        size = self.hyper.batch
+        begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
+        drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
+        drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
+        features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
+        return self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
 
     def _mark(self, places: Sequence[str]) -> list[tuple[float, list[str], str]]:
         """Per image the loss of its first text, all its texts, and the one that is written."""

@@ -155,8 +155,9 @@ def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) ->
     torch.testing.assert_close(beside[0, : int(length)], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_an_epoch_is_the_same_after_a_restart(model: crnn.CRNN) -> None:
-    first, again = (list(Batches(model, lines(10), [], hyper()).epoch(2)) for _ in range(2))
+def test_an_epoch_is_the_same_after_a_restart_and_with_any_number_of_loaders(model: crnn.CRNN) -> None:
+    one, other = hyper(), replace(hyper(), loaders=2)
+    first, again = (list(Batches(model, lines(10), [], h).epoch(2)) for h in (one, other))
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.features, b.features)
