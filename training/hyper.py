@@ -13,7 +13,7 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
-COUNTS += ("loaders",)
+COUNTS += ("loaders", "keep_every")
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
@@ -47,6 +47,7 @@ class Hyper:
     passes: float = 4.0  # and at least so many passes over the corrected lines
     many_passes: float = 0.0  # with steps=0: so many passes over the lines, within USUAL_STEPS
     report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
+    keep_every: int = 0  # of every so many-th epoch a checkpoint outlives the run; 0: none does
     warmup: float = 0.05  # share of the steps
     clip: float = 1.0  # norm of the gradient
     accumulate: int = 1  # batches per optimiser step

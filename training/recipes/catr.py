@@ -178,6 +178,7 @@ RECIPE = Recipe(
         steps=0,
         passes=30,
         report_every=0,
+        keep_every=5,
         warmup=0.02,
         schedule="plateau",
         decay=0.5,
