@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 import tiny_bundle
@@ -13,7 +14,7 @@ import torch
 
 from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
-from training import priority, report
+from training import model_card, priority, report
 from training.cycle import words
 from training.data import Line, Stock
 from training.device import autocast
@@ -22,6 +23,7 @@ from training.freeze import nothing_to_learn
 from training.frozen import Frozen
 from training.job import Ended, learned, load, restore
 from training.recipe import Hyper, find
+from training.record import Record
 from training.track import dataset, numbers
 from training.validate import mark
 
@@ -160,6 +162,33 @@ def test_a_database_that_is_away_ends_no_run(away: Exception, caplog: pytest.Log
 
 def test_the_learning_curve_is_a_picture() -> None:
     assert report.curve(HISTORY).startswith(b"\x89PNG")
+
+
+def test_the_curves_of_a_captioner_show_what_chooses_it() -> None:
+    lines = ["loss", "error rate on validation lines"]
+    assert list(report.panels(HISTORY)) == lines
+    marked = [r | {"val_cider_d": 0.5 * r["epoch"], "val_bleu4": 0.1} for r in HISTORY]
+    shown = report.panels(marked)
+    assert list(shown) == [*lines, "likeness to validation texts"]
+    assert shown["likeness to validation texts"]["CIDEr-D"] == [(0, 0.0), (20, 0.5)]
+    assert cv2.imdecode(np.frombuffer(report.curve(marked), np.uint8), cv2.IMREAD_COLOR).shape[1] == 1200
+
+
+def test_what_is_known_by_heart_is_not_called_validation() -> None:
+    history = [{k.replace("val_", "heart_"): v for k, v in r.items()} for r in HISTORY]
+    assert list(report.panels(history)) == ["loss", "error rate on learned lines"]
+    told = "\n".join(model_card.results(Record(None, None, None, None, history)))
+    assert "| step | loss | heart_loss | heart_cer | heart_wer | heart_exact |" in told
+    assert "No text was set aside" in told
+    assert "Validation" not in told
+
+
+def test_the_card_has_what_captions_are_chosen_by() -> None:
+    history = [r | {"val_cider_d": 0.5, "val_bleu4": 0.25} for r in HISTORY]
+    told = "\n".join(model_card.results(Record(None, None, None, None, history)))
+    assert "| val_exact | val_bleu4 | val_cider_d |" in told
+    assert "| 0.2500 | 0.5000 |" in told
+    assert "set aside" not in told
 
 
 def test_the_best_epoch_is_named() -> None:
