@@ -13,13 +13,13 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
-COUNTS += ("loaders", "keep_every")
+COUNTS += ("loaders", "keep_every", "length_penalty")
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
         for name in ("replay", "warmup", "smoothing", "validation")
     ),
-    *((name, 1, inf, "at least 1") for name in ("batch", "accumulate", "beams")),
+    *((name, 1, inf, "at least 1") for name in ("batch", "accumulate", "beams", "longest")),
     *((name, 0, inf, "0 or more") for name in COUNTS),
 )
 """Names, the least, what they stay below, and both in words."""
