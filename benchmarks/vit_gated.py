@@ -41,6 +41,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "every 3rd layer looks": {"cross_every": 3},
     "bf16, every 3rd layer looks": {"precision": "bf16", "cross_every": 3},
     "all three": {"precision": "bf16", "cross_every": 3, "accumulate": 4},
+    "2 loaders": {"loaders": 2},
+    "all of these": {"precision": "bf16", "cross_every": 3, "accumulate": 4, "loaders": 2},
 }
 TINY = {"height": 64, "width": 64, "vision_width": 64, "vision_layers": 2, "vision_heads": 4}
 TINY |= {"vision_inner": 128, "hidden": 64, "heads": 4, "inner": 128, "longest": 24, "vocabulary": 400}

@@ -7,8 +7,9 @@ meets the batches that the interrupted one would have met.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from itertools import groupby, product
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from redpencil.ctc_beam import ctc
 from redpencil.errors import BadInput
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.types import LineText, Member
+from training.ahead import ahead
 from training.augment import augment
 from training.frozen import Frozen
 from training.recipe import Hyper, LineModel
@@ -199,11 +201,9 @@ class Batches:
         self.known = Stock(model, before, hyper.copies, hyper.augment, hyper.seed)
         self.old = Stock(model, rehearsed[rank::world] or rehearsed, 1, 0.0, hyper.seed)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
         """The batches of one epoch, of nearly equal width each, in random order."""
-        for met in self.draws(number):
-            rehearsed = torch.tensor([stock is self.old for stock, _, _ in met])
-            yield batched([(s.features(i, t), s.classes[i]) for s, i, t in met], rehearsed)
+        return ahead((partial(self._batch, met) for met in self.draws(number)), self.hyper.loaders)
 
     def draws(self, number: int) -> Iterator[list[tuple[Stock, int, int]]]:
         """The same as (stock, index, turn) of every line."""
@@ -219,6 +219,10 @@ class Batches:
         order = np.argsort(np.log(widths) + rng.normal(0, WIDTH_JITTER, len(drawn)))
         for chosen in rng.permutation(order.reshape(count, self.hyper.batch)):
             yield [drawn[c] for c in chosen]
+
+    def _batch(self, met: list[tuple[Stock, int, int]]) -> Batch:
+        rehearsed = torch.tensor([stock is self.old for stock, _, _ in met])
+        return batched([(s.features(i, t), s.classes[i]) for s, i, t in met], rehearsed)
 
 
 def batched(items: Sequence[tuple[Tensor, Tensor]], rehearsed: Tensor | None = None) -> Batch:

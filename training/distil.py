@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -87,7 +87,7 @@ class Lessons:
         self.batches.new = Roughened(model, learned, hyper.copies, hyper.augment, hyper.seed)
         self.held = Stock(model, lines.validate, 1, 0.0, hyper.seed)
 
-    def epoch(self, number: int) -> Iterator[Heard]:
+    def epoch(self, number: int) -> Generator[Heard, None, None]:
         for met in self.batches.draws(number):
             batch = batched([(s.features(i, t), s.classes[i]) for s, i, t in met])
             lessons = [self.model.learned[i] for _, i, _ in met]

@@ -15,30 +15,45 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from redpencil.errors import RedpencilError
+from redpencil.errors import Busy, NotReady, RedpencilError
 from redpencil.store import Store
 from training.track import Page
 
 log = logging.getLogger(__name__)
 
 TELL_EVERY_S = 1.0
+AWAY_S = 10.0
+"""How long a database that did not answer is left alone: the run waits for each try."""
 SYSTEM_EVERY_S = 5
 
 
 class Follower:
-    """Writes a run's progress to the store, at most once a second, and hears whether to stop."""
+    """Writes a run's progress to the store, at most once a second, and hears whether to stop.
+
+    Where the database is away a warning says so, the run goes on, and it is asked again less often.
+    """
 
     def __init__(self, store: Store, run: str, live: Live) -> None:
         self.store, self.run, self.live = store, run, live
-        self.told_at = 0.0
+        self.next_at = 0.0
 
     def step(self, progress: dict[str, Any]) -> bool:
-        now = time.monotonic()
-        if now - self.told_at < TELL_EVERY_S:
+        if time.monotonic() < self.next_at:
             return False
-        self.told_at = now
-        self.store.runs.update(self.run, progress=progress)
-        return self.store.runs.cancel_requested(self.run)
+        self.next_at = time.monotonic() + TELL_EVERY_S
+        with self._going_on():
+            self.store.runs.update(self.run, progress=progress)
+        with self._going_on():
+            return self.store.runs.cancel_requested(self.run)
+        return False
+
+    @contextmanager
+    def _going_on(self) -> Iterator[None]:
+        try:
+            yield
+        except (Busy, NotReady) as error:
+            log.warning("training goes on, the database hears of it later: %s", error)
+            self.next_at = time.monotonic() + AWAY_S
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
         self.live.tell(history)

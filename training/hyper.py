@@ -13,12 +13,13 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
+COUNTS += ("loaders", "keep_every", "length_penalty")
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
         for name in ("replay", "warmup", "smoothing", "validation")
     ),
-    *((name, 1, inf, "at least 1") for name in ("batch", "accumulate", "beams")),
+    *((name, 1, inf, "at least 1") for name in ("batch", "accumulate", "beams", "longest")),
     *((name, 0, inf, "0 or more") for name in COUNTS),
 )
 """Names, the least, what they stay below, and both in words."""
@@ -46,6 +47,7 @@ class Hyper:
     passes: float = 4.0  # and at least so many passes over the corrected lines
     many_passes: float = 0.0  # with steps=0: so many passes over the lines, within USUAL_STEPS
     report_every: int = 50  # steps per epoch: validation, checkpoint, patience; 0: one pass over the lines
+    keep_every: int = 0  # of every so many-th epoch a checkpoint outlives the run; 0: none does
     warmup: float = 0.05  # share of the steps
     clip: float = 1.0  # norm of the gradient
     accumulate: int = 1  # batches per optimiser step
@@ -61,6 +63,7 @@ class Hyper:
     earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
     augment: float = 1.0  # strength of the augmentation; 0: none
+    loaders: int = 0  # threads that prepare batches ahead, for GPUs; no number changes what is learned
     validation: float = 0.1  # share of train groups that only validate
     seed: int = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -110,6 +111,13 @@ class Job:
         drawn = np.random.default_rng(self.hyper.seed).permutation(len(old))[:most]
         return [old[i] for i in sorted(drawn)]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is said beside each of its checkpoints."""
+        run = self.run
+        named = {"recipe": run.recipe, "run": run.id, "parent": run.params.get("parent")}
+        return named | {"hyper": self.hyper.to_dict()}
+
     def lines(self, blobs: Blobs) -> Lines:
         """What is new, some of the rest, and the rehearsal; the holdout is never opened here."""
         most = self.settings.max_pixels, self.settings.max_pages
@@ -163,6 +171,13 @@ def restore(model: Learner, state: Mapping[str, Any]) -> None:
     if set(state["model"]) != set(learned(model)):
         raise Damaged("the checkpoint is of another model; start a new run")
     model.load_state_dict(dict(state["model"]), strict=False)
+
+
+def described(about: Mapping[str, Any], record: Mapping[str, Any]) -> bytes:
+    """The file beside a checkpoint: what it is of, and its epoch's record, as JSON."""
+    scores = {name: value for name, value in record.items() if name not in ("epoch", "step", "at")}
+    told = {**about, "epoch": record["epoch"], "step": record["step"], "scores": scores}
+    return json.dumps(told, indent=2, ensure_ascii=False).encode("utf-8")
 
 
 def load(file: Path | IO[bytes]) -> dict[str, Any]:

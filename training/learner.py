@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Marks(Protocol):
-    """A dataclass of measures on validation lines, each of which becomes `val_NAME` of the history."""
+    """A dataclass of measures, each of which becomes `val_NAME` of the history, or, where no line was set
+    aside and lines are marked that are learned from, `heart_NAME`."""
 
     loss: float
 
@@ -41,14 +42,15 @@ class Batch(Protocol):
 class Lessons(Protocol):
     """A worker's share of what a model learns from, and what it is marked on."""
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
         """`report_every` x `accumulate` batches, the same for the same number and seed."""
 
     def loss(self, answer: Any, batch: Any) -> Tensor:
         """The loss of what the model's forward answered to a batch."""
 
     def mark(self) -> Marks | None:
-        """How well the model does on what was set aside, all workers together; None: nothing was."""
+        """How well the model does, all workers together, on what was set aside, or where nothing was on
+        some of what it learns; None: that tells nothing of such a model."""
 
 
 class Learner(nn.Module, ABC):

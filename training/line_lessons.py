@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from torch import Tensor
 
@@ -22,7 +22,7 @@ class LineLessons:
         self.batches = Batches(model, new, old, hyper, rank, world, known=lines.again)
         self.held = Stock(model, lines.validate[rank::world], 1, 0.0, hyper.seed)
 
-    def epoch(self, number: int) -> Iterator[Batch]:
+    def epoch(self, number: int) -> Generator[Batch, None, None]:
         return self.batches.epoch(number)
 
     def loss(self, answer: tuple[Tensor, Tensor], batch: Batch) -> Tensor:

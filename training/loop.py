@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from math import ceil, inf, isfinite
 from typing import Any, Literal, Protocol
@@ -58,6 +58,7 @@ class Loop:
         self.model, self.watcher = model.to(self.device), watcher
         self.lessons = model.lessons(lines, self.hyper, self.rank, self.world)
         self.counts = lines.counts()
+        self.marked = "val" if lines.validate else "heart"
         self.epochs = ceil(hyper.total_steps(lines.a_pass, len(lines.read)) / self.hyper.report_every)
         groups = [{**group, "full": group["lr"]} for group in model.parameter_groups(self.hyper)]
         self.trained = [p for group in groups for p in group["params"]]
@@ -93,11 +94,9 @@ class Loop:
         began = time.monotonic()
         torch.manual_seed(self.hyper.seed * 1_000_003 + self.epoch * 1009 + self.rank)
         self.model.train()
-        batches = self.lessons.epoch(self.epoch)
-        losses = [
-            self._step(self.epoch * self.hyper.report_every + i, batches)
-            for i in range(self.hyper.report_every)
-        ]
+        first = self.epoch * self.hyper.report_every
+        with closing(self.lessons.epoch(self.epoch)) as batches:
+            losses = [self._step(first + i, batches) for i in range(self.hyper.report_every)]
         self.epoch += 1
         trained = {"loss": sum(losses) / len(losses), "lr": self.optimiser.param_groups[0]["lr"]}
         lines = len(losses) * self.hyper.accumulate * self.hyper.batch * self.world
@@ -154,8 +153,8 @@ class Loop:
     def _note(self, marks: Marks | None, trained: dict[str, float]) -> None:
         """Add an epoch's record to the history."""
         record = {"epoch": self.epoch, "step": self.epoch * self.hyper.report_every, "at": time.time()}
-        validation = {f"val_{k}": v for k, v in asdict(marks).items()} if marks else {}
-        self.history.append({**record, **trained, **validation})
+        found = {f"{self.marked}_{k}": v for k, v in asdict(marks).items()} if marks else {}
+        self.history.append({**record, **trained, **found})
         if self.rank == 0:
             self.watcher.epoch(self.history)
 

@@ -27,6 +27,9 @@ from training.learner import Learner
 from training.record import Record
 from training.unlabelled import ask
 
+WRITTEN = "Validation texts were written by the model, without seeing the truth."
+KNOWN = "No text was set aside: `heart_` says how well some texts are known by heart that it learned."
+MEASURES = ("loss", "cer", "wer", "exact", "bleu4", "cider_d")
 SHOWN: tuple[str, ...] = ("lr", "schedule", "warmup", "batch", "accumulate", "steps", "passes")
 SHOWN += ("report_every", "clip", "weight_decay", "precision", "augment", "seed")
 
@@ -131,12 +134,13 @@ def learning(record: Record, made: bundle.Manifest | None) -> Iterator[str]:
 
 def results(record: Record) -> Iterator[str]:
     """Every checkpoint as it was marked, and the verdict on what would be served."""
-    keys = [k for k in ("loss", "val_loss", "val_cer", "val_wer") if any(k in r for r in record.history)]
+    marks = [f"{where}_{name}" for where in ("val", "heart") for name in MEASURES]
+    keys = [k for k in ("loss", *marks) if any(k in r for r in record.history)]
     if keys:
         yield from ("## Results", "", f"| step | {' | '.join(keys)} |", f"|---|{'---|' * len(keys)}")
         for r in record.history:
             yield f"| {r['step']} | {' | '.join(f'{r[k]:.4f}' if k in r else '' for k in keys)} |"
-        yield from ("", "Validation texts were written by the model, without seeing the truth.", "")
+        yield from ("", KNOWN if "heart_loss" in keys else WRITTEN, "")
     if record.verdict:
         yield f"The gate says **{record.verdict.outcome.value}** of the exported model:"
         yield from ("", *(f"- {reason}" for reason in record.verdict.reasons), "")

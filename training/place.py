@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 import ray.train
@@ -13,7 +14,7 @@ import ray.train.torch
 import torch
 from pyarrow.fs import FileSystem, FileType
 
-from training.job import BEST, load
+from training.job import BEST, described, load
 
 State = dict[str, Any]
 """All that a run needs to go on: plain values and tensors."""
@@ -37,10 +38,42 @@ class Place(Protocol):
         """Keep a state from which the run can go on; the best one so far until the run is over."""
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Checkpoints of every so many-th epoch (0: none), which outlive their run, in a folder of their own.
+
+    They leave out the optimiser, two thirds of a state, which only going on needs.
+    """
+
+    files: FileSystem
+    folder: str
+    every: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def take(self, state: State) -> None:
+        """Keep a state where it is its epoch's turn."""
+        if self.every and state["epoch"] % self.every == 0:
+            lasting = {name: value for name, value in state.items() if name != "optimiser"}
+            put(self.files, f"{self.folder}/epoch-{state['epoch']:04}.pt", lasting, self.about)
+
+
+def put(files: FileSystem, path: str, state: State, about: Mapping[str, Any]) -> None:
+    """Write a state, and beside it a JSON file that says what it is, each replaced whole."""
+    content = BytesIO()
+    torch.save(state, content)
+    said = str(PurePosixPath(path).with_suffix(".json"))
+    files.create_dir(str(PurePosixPath(path).parent))
+    for name, data in ((said, described(about, state["history"][-1])), (path, content.getbuffer())):
+        with files.open_output_stream(f"{name}.part") as file:
+            file.write(data)
+        files.move(f"{name}.part", name)
+
+
 class Worker:
     """One of Ray Train's workers: Ray Train keeps their checkpoints, and starts them again where one died."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Kept) -> None:
+        self.kept = kept
         context = ray.train.get_context()
         self.rank, self.world = context.get_world_rank(), context.get_world_size()
         self.device = ray.train.torch.get_device()
@@ -56,8 +89,9 @@ class Worker:
         metrics = {"score": score, "epoch": epoch}
         if self.rank:
             return ray.train.report(metrics)
-        folder = tempfile.mkdtemp(prefix="checkpoint-")
-        torch.save(state(), Path(folder, FILE))
+        folder, now = tempfile.mkdtemp(prefix="checkpoint-"), state()
+        self.kept.take(now)
+        torch.save(now, Path(folder, FILE))
         ray.train.report(
             metrics,
             ray.train.Checkpoint.from_directory(folder),
@@ -74,8 +108,8 @@ class Alone:
 
     rank, world = 0, 1
 
-    def __init__(self, files: FileSystem, folder: str) -> None:
-        self.files, self.folder = files, folder
+    def __init__(self, files: FileSystem, folder: str, kept: Kept | None = None) -> None:
+        self.files, self.folder, self.kept = files, folder, kept or Kept(files, folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def latest(self) -> State | None:
@@ -85,11 +119,7 @@ class Alone:
             return load(BytesIO(file.read()))
 
     def keep(self, state: Callable[[], State], score: float, epoch: int, best: bool) -> None:
-        content = BytesIO()
-        torch.save(state(), content)
-        self.files.create_dir(self.folder)
+        now = state()
+        self.kept.take(now)
         for name in [BEST, LATEST] if best else [LATEST]:
-            part = f"{self.folder}/{name}.part"
-            with self.files.open_output_stream(part) as file:
-                file.write(content.getbuffer())
-            self.files.move(part, f"{self.folder}/{name}")
+            put(self.files, f"{self.folder}/{name}", now, self.kept.about)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NOT_HYPER = ("parent", "teacher", "doubt", "reach")
 """Parameters of a run that are none of its model's."""
+OF_WRITING = ("beams", "length_penalty")
 ANEW = "none"
 """The `parent` of a run that goes on from no version."""
 
@@ -173,13 +174,14 @@ class Recipe:
     def hyper(self, params: Mapping[str, Any], parent: Manifest | None, checked: bool = False) -> Hyper:
         """The hyper-parameters of a run with such `params` that goes on from a bundle.
 
-        What a version keeps stays as it is, and so do its beams unless others are asked for.
+        What a version keeps stays as it is, and so does how it writes (OF_WRITING) unless that is asked for.
         """
         asked = {name: value for name, value in params.items() if name not in NOT_HYPER}
         made = self.defaults.updated(asked, checked)
         kept = self._kept(parent)
-        if kept and parent and parent.generation and hasattr(made, "beams") and "beams" not in asked:
-            kept["beams"] = parent.generation.beams
+        if kept and parent and parent.generation:
+            own = [name for name in OF_WRITING if hasattr(made, name) and name not in asked]
+            kept |= {name: getattr(parent.generation, name) for name in own}
         return replace(made, **kept)
 
     def refuse(self, params: Mapping[str, Any], parent: Manifest | None) -> None:

@@ -107,24 +107,38 @@ def _reading(truth: str, text: str | None) -> str:
 
 
 def curve(history: Sequence[Mapping[str, Any]]) -> bytes:
-    """Losses and validation CER over the steps, as a PNG."""
-    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    """Losses and measures over the steps, as a PNG."""
+    drawn = panels(history)
+    figure = Figure(figsize=(4 * len(drawn), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
-    losses, rates = figure.subplots(1, 2)
-    for axes, keys, title in (
-        (losses, {"loss": "training", "val_loss": "validation"}, "loss"),
-        (rates, {"val_cer": "characters", "val_wer": "words"}, "error rate on validation lines"),
-    ):
-        for key, label in keys.items():
-            points = [(r["step"], r[key]) for r in history if key in r]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker=".", label=label)
+    every = figure.subplots(1, len(drawn), squeeze=False)[0]
+    for axes, (title, curves) in zip(every, drawn.items(), strict=True):
+        for label, points in curves.items():
+            axes.plot(*zip(*points, strict=True), marker=".", label=label)
         axes.set(title=title, xlabel="step", ylim=(0, None))
-        if axes.lines:
-            axes.legend()
+        axes.legend()
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=100)
     return out.getvalue()
+
+
+def panels(history: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[tuple[int, float]]]]:
+    """What a learning curve shows: by title, and in each by label, the values by step."""
+    kind, where = ("heart", "learned") if any("heart_loss" in r for r in history) else ("val", "validation")
+    wanted = {
+        "loss": {"loss": "training", f"{kind}_loss": where},
+        f"error rate on {where} lines": {f"{kind}_cer": "characters", f"{kind}_wer": "words"},
+        f"likeness to {where} texts": {f"{kind}_cider_d": "CIDEr-D", f"{kind}_bleu4": "BLEU-4"},
+    }
+    found = {
+        title: {label: points for key, label in keys.items() if (points := _points(history, key))}
+        for title, keys in wanted.items()
+    }
+    return {title: curves for title, curves in found.items() if curves}
+
+
+def _points(history: Sequence[Mapping[str, Any]], key: str) -> list[tuple[int, float]]:
+    return [(r["step"], r[key]) for r in history if key in r]
 
 
 def publish(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ def rate(hyper: Hyper, step: int, total: int, patience: Patience) -> float:
     """The share (0..1] of the full learning rate at a step counted from 0.
 
     It rises linearly over the first `warmup` share of all steps. Then it falls as a cosine to almost
-    0, or by `decay` every `decay_every` epochs, or by `decay` whenever so many were no better.
+    0, or by `decay` every `decay_every` epochs, or by `decay` whenever so many in a row were no better.
     """
     rising = max(1, round(total * hyper.warmup))
     if step < rising:
@@ -24,7 +24,7 @@ def rate(hyper: Hyper, step: int, total: int, patience: Patience) -> float:
     every = max(1, hyper.decay_every)
     if hyper.schedule == "step":
         return float(hyper.decay ** (step // (hyper.report_every * every)))
-    return float(hyper.decay ** (patience.vain // every))
+    return float(hyper.decay ** patience.steps_down(every))
 
 
 def score(loss: float, cer: float | None = None) -> float:
@@ -43,17 +43,21 @@ class Patience:
     best: float = inf
     best_epoch: int = 0
     waited: int = 0
-    vain: int = 0  # epochs that were no better, all together
+    plateaus: list[int] = field(default_factory=list)  # how long those lasted that a better epoch ended
 
     def saw(self, epoch: int, value: float) -> bool:
         """Take note of an epoch's score; True where it is the best so far."""
         better = value < self.best
         if better:
+            self.plateaus += [self.waited] if self.waited else []
             self.best, self.best_epoch, self.waited = value, epoch, 0
         else:
             self.waited += 1
-            self.vain += 1
         return better
+
+    def steps_down(self, every: int) -> int:
+        """How often a plateau had lasted for so many epochs more."""
+        return sum(lasted // every for lasted in (*self.plateaus, self.waited))
 
     @property
     def spent(self) -> bool:

@@ -5,8 +5,10 @@ An epoch depends on its number alone, so a resumed run meets what the interrupte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
+from math import ceil
 from zlib import crc32
 
 import numpy as np
@@ -18,6 +20,7 @@ from redpencil.caption_metrics import caption_scores
 from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, exact, wer
 from redpencil.pixels import Pixels, scaled_for, to_tensor
+from training.ahead import ahead
 from training.data import Line
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
@@ -28,6 +31,7 @@ from training.torch_decoder import TorchDecoder
 IGNORED = -100
 SIZE = 16  # images per batch of validation
 MOST_HELD = 200  # images that validation reads; more would cost more than they tell
+BY_HEART = 16  # learned images that are read instead, at most, where none were set aside
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class TextBatch:
 
 @dataclass(frozen=True, slots=True)
 class TextMarks:
-    """What is written about held images, against all their texts; rates against the nearest one."""
+    """What is written about images, against all their texts; rates against the nearest one."""
 
     loss: float
     cer: float
@@ -112,7 +116,12 @@ class Deck:
 
 
 class TextLessons:
-    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any."""
+    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any.
+
+    With nothing set aside the marks are on some of what is learned, and say how well that is known by
+    heart. The best epoch is then the one with the least loss, which falls from the first step on: errors
+    of texts that are hardly known yet go up and down, and would spend the patience.
+    """
 
     def __init__(self, model: ImageToText, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         if not lines.learn:
@@ -121,18 +130,18 @@ class TextLessons:
         new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
         self.new, self.old = Deck(model, new, hyper.seed), Deck(model, old, hyper.seed)
         self.images = Images(model, [*new, *old], hyper)
-        places = list(dict.fromkeys(_place(x) for x in lines.validate))[:MOST_HELD][rank::world]
-        self.held = {p: [x for x in lines.validate if _place(x) == p] for p in places}
+        marked = lines.validate or lines.learn
+        places = list(dict.fromkeys(_place(x) for x in marked))
+        chosen = places[:MOST_HELD] if lines.validate else places[:: ceil(len(places) / BY_HEART)]
+        self.held = {p: [x for x in marked if _place(x) == p] for p in chosen[rank::world]}
+        self.best_by = model.best_by if lines.validate else "loss"
         self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
 
-    def epoch(self, number: int) -> Iterator[TextBatch]:
-        count, size = self.hyper.report_every * self.hyper.accumulate, self.hyper.batch
-        for batch in range(number * count, (number + 1) * count):
-            begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
-            drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
-            drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
-            features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
-            yield self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
+    def epoch(self, number: int) -> Generator[TextBatch, None, None]:
+        """Where a part of the model never learns, its answers are kept, and there is nothing to prepare."""
+        count = self.hyper.report_every * self.hyper.accumulate
+        wanted = (partial(self._nth, n) for n in range(number * count, (number + 1) * count))
+        return ahead(wanted, 0 if self.images.cached else self.hyper.loaders)
 
     def loss(self, answer: Tensor, batch: TextBatch) -> Tensor:
         return cross_entropy(answer, batch.targets, self.hyper.smoothing)
@@ -148,7 +157,15 @@ class TextLessons:
             parts: list[list[tuple[float, list[str], str]]] = [[]] * self.world
             distributed.all_gather_object(parts, found)
             found = [x for part in parts for x in part]
-        return _marks(found, self.model.best_by) if found else None
+        return _marks(found, self.best_by) if found else None
+
+    def _nth(self, batch: int) -> TextBatch:
+        size = self.hyper.batch
+        begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
+        drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
+        drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
+        features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
+        return self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
 
     def _mark(self, places: Sequence[str]) -> list[tuple[float, list[str], str]]:
         """Per image the loss of its first text, all its texts, and the one that is written."""
@@ -180,6 +197,7 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
     nearest = [(min(texts, key=lambda t: distance(t, s)), s) for _, texts, s in found]
     scores = caption_scores(references, said)
     errors, loss = cer(nearest), sum(loss for loss, _, _ in found) / len(found)
+    least = {"cer": errors, "cider_d": -scores.cider_d, "loss": None}
     return TextMarks(
         loss=loss,
         cer=errors,
@@ -188,7 +206,7 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
         bleu4=scores.bleu4,
         rouge_l=scores.rouge_l,
         cider_d=scores.cider_d,
-        score=score(loss, -scores.cider_d if best_by == "cider_d" else errors),
+        score=score(loss, least[best_by]),
     )
 
 

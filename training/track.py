@@ -19,19 +19,10 @@ from redpencil.types import Snapshot
 from training.job import Job
 
 RUN_TAG = "redpencil.run"
-NAMES = {
-    "loss": "train/loss",
-    "lr": "train/lr",
-    "lines_per_s": "train/lines_per_s",
-    "val_loss": "validation/loss",
-    "val_cer": "validation/cer",
-    "val_grapheme_cer": "validation/grapheme_cer",
-    "val_wer": "validation/wer",
-    "val_exact": "validation/exact",
-    "val_bleu4": "validation/bleu4",
-    "val_rouge_l": "validation/rouge_l",
-    "val_cider_d": "validation/cider_d",
-}
+MARKS = ("loss", "cer", "grapheme_cer", "wer", "exact", "bleu4", "rouge_l", "cider_d")
+NAMES = {name: f"train/{name}" for name in ("loss", "lr", "lines_per_s")}
+NAMES |= {f"val_{name}": f"validation/{name}" for name in MARKS}
+NAMES |= {f"heart_{name}": f"by_heart/{name}" for name in MARKS}
 PATIENCE_S = 60.0
 AGAIN = "Resume in the console, or POST /v1/training-runs/RUN_ID/resume, goes on from here"
 METRICS_PER_CALL = 1000  # MLflow's limit

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pyarrow.fs import FileSystem, FileType
@@ -20,8 +20,11 @@ from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training.device import memory
-from training.job import BEST, Ended, Job
+from training.job import BEST, Ended, Job, described
 from training.priority import CALM, current
+
+if TYPE_CHECKING:
+    from training.place import Kept
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +76,7 @@ def fit(job: Job) -> Ended:
     ended: Ended = result.return_value
     if ended.how == "done":
         _fetch_best(job, result)
+        (job.folder / BEST).with_suffix(".json").write_bytes(described(job.about, ended.best))
     return ended
 
 
@@ -80,6 +84,16 @@ def storage(settings: Settings, run: str) -> tuple[FileSystem, str]:
     """Where a run's checkpoints lie: a file system and a folder in it."""
     files, path = FileSystem.from_uri(_storage(settings))
     return files, f"{path}/{run}"
+
+
+def lasting(job: Job) -> Kept:
+    """Where those of the job's checkpoints lie that outlive it: at home, or with the others in a store."""
+    from training.place import Kept
+
+    at = job.settings
+    root = at.storage if "://" in at.storage else str(at.home.absolute())
+    files, path = FileSystem.from_uri(root)
+    return Kept(files, f"{path}/checkpoints/{job.run.id}", job.hyper.keep_every, job.about)
 
 
 def forget(settings: Settings, run: str) -> None:
@@ -173,7 +187,8 @@ def work(config: dict[str, Any]) -> Ended:
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))
-    place = Alone(*storage(job.settings, job.run.id)) if config["alone"] else Worker()
+    kept = lasting(job)
+    place = Alone(*storage(job.settings, job.run.id), kept) if config["alone"] else Worker(kept)
     store, blobs = Store.open(job.settings.database), Blobs.open(job.settings.blobs)
     try:
         with Live(Page(job)) as live:

@@ -154,8 +154,9 @@ def test_the_bundle_writes_the_same_and_is_all_that_is_needed(
     for precision in Precision:
         reader = open_reader(folder, precision)
         assert [reader.read(x.image).text for x in pictures()[::2]] == [x.text for x in pictures()[::2]]
-    gone = replace(world.hyper, vision="/gone", language="/gone")
+    gone = replace(world.hyper, vision="/gone", language="/gone", beams=2, length_penalty=0.7)
     again = build(folder, [], gone)
+    assert again.generation == replace(manifest.generation, beams=2, length_penalty=0.7)
     assert torch.allclose(logits(again), logits(world.model), atol=1e-6)
     assert {n for n, p in again.named_parameters() if p.requires_grad} == set(learned(world.model))
 

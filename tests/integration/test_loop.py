@@ -1,5 +1,6 @@
 """The loop in its own process and on a real Ray, with a recipe of some hundred parameters."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -56,6 +57,25 @@ def reads(made: Job, text: str) -> str:
     model = made.build(blobs, made.lines(blobs))
     restore(model, load(made.folder / workers.BEST))
     return data.read(model, [Frozen(model).of(tiny_house.tiny_bundle.paint(text))])[0].text
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_some_checkpoints_outlive_their_run_and_say_what_they_are(two: Settings, count: int) -> None:
+    made = job(two.model_copy(update={"train_workers": count}), keep_every=2)
+    ended = workers.fit(made)
+    workers.forget(made.settings, made.run.id)
+    assert not Path(made.settings.storage, made.run.id).exists()
+    kept = made.settings.home / "checkpoints" / made.run.id
+    names = ["epoch-0002.json", "epoch-0002.pt", "epoch-0004.json", "epoch-0004.pt"]
+    assert sorted(file.name for file in kept.iterdir()) == names
+    told = json.loads((kept / names[0]).read_text("utf-8"))
+    assert (told["recipe"], told["parent"], told["epoch"], told["step"]) == ("tiny", "1", 2, 40)
+    assert told["hyper"] == made.hyper.to_dict()
+    assert told["scores"]["val_cer"] == ended.history[2]["val_cer"]
+    blobs = Blobs.open(made.settings.blobs)
+    restore(made.build(blobs, made.lines(blobs)), load(kept / names[1]))
+    best = json.loads((made.folder / "best.json").read_text("utf-8"))
+    assert (best["epoch"], best["scores"]["val_cer"]) == (ended.best_epoch, ended.best["val_cer"])
 
 
 def test_it_stops_when_it_no_longer_gets_better(settings: Settings) -> None:

@@ -3,24 +3,27 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
+import cv2
 import numpy as np
 import pytest
 import tiny_bundle
 import torch
 
-from redpencil.errors import Damaged
+from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
-from training import priority, report
+from training import model_card, priority, report
 from training.cycle import words
 from training.data import Line, Stock
 from training.device import autocast
-from training.follow import told
+from training.follow import Follower, told
 from training.freeze import nothing_to_learn
 from training.frozen import Frozen
 from training.job import Ended, learned, load, restore
 from training.recipe import Hyper, find
+from training.record import Record
 from training.track import dataset, numbers
 from training.validate import mark
 
@@ -123,8 +126,69 @@ def test_progress_is_told_with_the_time_left() -> None:
     assert told(progress) == "epoch 2/8  loss 0.123  CER 5.00%  1:35 left"
 
 
+class Runs:
+    """Runs of which a cancelled one is asked to stop, in a database that may be away."""
+
+    def __init__(self) -> None:
+        self.told: list[object] = []
+        self.away: Exception | None = None
+        self.unreadable = False
+
+    def update(self, run: str, progress: object) -> None:
+        if self.away:
+            raise self.away
+        self.told.append(progress)
+
+    def cancel_requested(self, run: str) -> bool:
+        if self.away and self.unreadable:
+            raise self.away
+        return True
+
+
+@pytest.mark.parametrize("away", [Busy("locked"), NotReady("no connection")])
+def test_a_database_that_is_away_ends_no_run(away: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    runs = Runs()
+    follower = Follower(cast(Any, SimpleNamespace(runs=runs)), "run_1", cast(Any, None))
+    runs.away, runs.unreadable = away, True
+    assert not follower.step({"step": 1})
+    assert str(away) in caplog.text
+    assert not follower.step({"step": 2}), "it is left alone for a while"
+    runs.unreadable, follower.next_at = False, 0.0
+    assert follower.step({"step": 3}), "what can be read is heard"
+    runs.away, follower.next_at = None, 0.0
+    assert follower.step({"step": 4})
+    assert runs.told == [{"step": 4}]
+
+
 def test_the_learning_curve_is_a_picture() -> None:
     assert report.curve(HISTORY).startswith(b"\x89PNG")
+
+
+def test_the_curves_of_a_captioner_show_what_chooses_it() -> None:
+    lines = ["loss", "error rate on validation lines"]
+    assert list(report.panels(HISTORY)) == lines
+    marked = [r | {"val_cider_d": 0.5 * r["epoch"], "val_bleu4": 0.1} for r in HISTORY]
+    shown = report.panels(marked)
+    assert list(shown) == [*lines, "likeness to validation texts"]
+    assert shown["likeness to validation texts"]["CIDEr-D"] == [(0, 0.0), (20, 0.5)]
+    assert cv2.imdecode(np.frombuffer(report.curve(marked), np.uint8), cv2.IMREAD_COLOR).shape[1] == 1200
+
+
+def test_what_is_known_by_heart_is_not_called_validation() -> None:
+    history = [{k.replace("val_", "heart_"): v for k, v in r.items()} for r in HISTORY]
+    assert list(report.panels(history)) == ["loss", "error rate on learned lines"]
+    told = "\n".join(model_card.results(Record(None, None, None, None, history)))
+    assert "| step | loss | heart_loss | heart_cer | heart_wer | heart_exact |" in told
+    assert "No text was set aside" in told
+    assert "Validation" not in told
+
+
+def test_the_card_has_what_captions_are_chosen_by() -> None:
+    history = [r | {"val_cider_d": 0.5, "val_bleu4": 0.25} for r in HISTORY]
+    told = "\n".join(model_card.results(Record(None, None, None, None, history)))
+    assert "| val_exact | val_bleu4 | val_cider_d |" in told
+    assert "| 0.2500 | 0.5000 |" in told
+    assert "set aside" not in told
 
 
 def test_the_best_epoch_is_named() -> None:

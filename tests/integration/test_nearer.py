@@ -72,6 +72,22 @@ def twofold(models: tuple[catr.Catr, catr.Catr], parent: Path) -> Path:
     return folder
 
 
+def test_how_long_captions_may_be_stays_and_how_they_are_chosen_is_each_runs_own(
+    models: tuple[catr.Catr, catr.Catr], tmp_path: Path
+) -> None:
+    short = catr.build(None, TEXTS, replace(HYPER, longest=9, length_penalty=0.6, beams=2))
+    assert short.generation == replace(models[0].generation, longest=9, length_penalty=0.6, beams=2)
+    assert len(short.spell("a black picture with " * 9)) == 9
+    folder = export(short, tmp_path / "short")
+    again = catr.build(folder, TEXTS, replace(HYPER, length_penalty=1.2))
+    assert (again.generation.longest, again.generation.length_penalty) == (9, 1.2)
+    made = Manifest.load(folder)
+    assert made.generation.length_penalty == 0.6
+    older = {k: v for k, v in made.lineage["shape"].items() if k != "longest"}
+    replace(made, lineage={**made.lineage, "shape": older}).save(folder)
+    assert len(catr.build(folder, TEXTS, HYPER).positions.weight) == 10
+
+
 def said(folder: Path, numbers: Sequence[int]) -> list[str]:
     reader = open_reader(folder, Precision.FP32)
     return [reader.read(gallery.paint(n)[0]).text for n in numbers]

@@ -69,6 +69,14 @@ def test_training_parameters_are_checked() -> None:
     ):
         with pytest.raises(BadInput, match=said):
             Hyper().updated(wrong)
+    for name in ("catr", "vit_gated", "clip_prefix"):
+        for wrong, said in (
+            ({"beams": 0}, "beams is at least 1"),
+            ({"longest": 0}, "longest is at least 1"),
+            ({"length_penalty": -0.1}, "length_penalty is 0 or more"),
+        ):
+            with pytest.raises(BadInput, match=said):
+                recipe.find(name).defaults.updated(wrong)
     whole = recipe.find("catr").defaults  # whose passes are a whole number
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
@@ -97,7 +105,7 @@ def test_who_writes_tokens_says_what_it_does_not_do(
 def of_version(tmp_path: Path, **shape: object) -> Manifest:
     """A bundle's manifest as a run of catr leaves it, as far as the next run reads it."""
     made = tiny_bundle.build(tmp_path)
-    written = Generation((1,), 2, 128, beams=5)
+    written = Generation((1,), 2, 128, beams=5, length_penalty=0.5)
     return replace(made, lineage={"recipe": "catr", "shape": shape}, generation=written)
 
 
@@ -107,7 +115,9 @@ def test_what_a_run_goes_on_with_is_what_its_version_has(tmp_path: Path) -> None
     made = catr.hyper({"lr": "0.01"}, parent).to_dict()
     assert (made["hidden"], made["backbone"], made["beams"], made["lr"]) == (64, "resnet18", 5, 0.01)
     assert made["dropout"] == catr.defaults.to_dict()["dropout"], "is each run's own"
-    assert catr.hyper({"beams": 2, "hidden": 64}, parent).to_dict()["beams"] == 2
+    assert made["length_penalty"] == 0.5
+    other = catr.hyper({"beams": 2, "length_penalty": 1.5, "hidden": 64}, parent).to_dict()
+    assert (other["beams"], other["length_penalty"]) == (2, 1.5)
     usual = catr.defaults.to_dict()["hidden"]
     with pytest.raises(BadInput, match=f"hidden is 64 .* not {usual}"):
         catr.refuse({"hidden": usual}, parent)
@@ -155,8 +165,9 @@ def test_a_line_reads_the_same_alone_and_beside_a_wider_one(model: crnn.CRNN) ->
     torch.testing.assert_close(beside[0, : int(length)], alone[0], atol=1e-5, rtol=1e-4)
 
 
-def test_an_epoch_is_the_same_after_a_restart(model: crnn.CRNN) -> None:
-    first, again = (list(Batches(model, lines(10), [], hyper()).epoch(2)) for _ in range(2))
+def test_an_epoch_is_the_same_after_a_restart_and_with_any_number_of_loaders(model: crnn.CRNN) -> None:
+    one, other = hyper(), replace(hyper(), loaders=2)
+    first, again = (list(Batches(model, lines(10), [], h).epoch(2)) for h in (one, other))
     assert len(first) == 3
     for a, b in zip(first, again, strict=True):
         assert torch.equal(a.features, b.features)

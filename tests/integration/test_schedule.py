@@ -12,8 +12,8 @@ from training.recipe import Hyper
 from training.schedule import Patience, score
 
 
-def rate(step: int, total: int, warmup: float, vain: int = 0, **hyper: object) -> float:
-    return schedule.rate(Hyper(warmup=warmup, **hyper), step, total, Patience(0, vain=vain))
+def rate(step: int, total: int, warmup: float, waited: int = 0, **hyper: object) -> float:
+    return schedule.rate(Hyper(warmup=warmup, **hyper), step, total, Patience(0, waited=waited))
 
 
 @given(st.integers(1, 3000), st.floats(0, 1))
@@ -45,7 +45,27 @@ def test_steps_down_come_every_so_many_epochs() -> None:
 
 def test_a_plateau_steps_down_when_it_has_lasted() -> None:
     on_plateau = {"schedule": "plateau", "decay": 0.5, "decay_every": 3}
-    assert [rate(50, 100, 0.0, vain, **on_plateau) for vain in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
+    assert [rate(50, 100, 0.0, waited, **on_plateau) for waited in (0, 2, 3, 6)] == [1, 1, 0.5, 0.25]
+
+
+def seen(scores: list[float]) -> Patience:
+    patience = Patience(0)
+    for epoch, value in enumerate(scores, 1):
+        patience.saw(epoch, value)
+    return patience
+
+
+def test_vain_epochs_with_better_ones_between_are_no_plateau() -> None:
+    assert seen([5, 6, 4, 6, 3, 6, 2, 6, 1, 6]).steps_down(2) == 0
+
+
+def test_a_rate_that_stepped_down_stays_down_also_after_a_restart() -> None:
+    patience, again = seen([5, 6, 6, 4, 7, 3, 8, 8, 8]), Patience(0)
+    again.restore(patience.state())
+    for one in (patience, again):
+        assert [one.steps_down(2), one.steps_down(3)] == [2, 1]
+        assert not one.saw(10, 8)
+        assert one.steps_down(2) == 3
 
 
 def test_a_lower_cer_wins_whatever_the_loss() -> None:

@@ -1,14 +1,23 @@
 """What an image-to-text model learns in a run that goes on from a version of its own."""
 
+import threading
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
+from pyarrow.fs import LocalFileSystem
 
 from training.data import Line
 from training.job import Lines
+from training.loop import Loop
+from training.place import Alone
 from training.recipes import catr
 from training.text_lessons import TextBatch, TextLessons
+from training.track import NAMES
 
 NEW, OLD = ["a red door", "a blue door"], [f"a house with {n} windows" for n in range(6)]
 HYPER = replace(
@@ -58,6 +67,101 @@ def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
     lessons = TextLessons(model, Lines(lines(NEW), []), HYPER, 0, 1)
     (batch,) = lessons.epoch(0)
     assert sorted(texts(model, batch)) == sorted(NEW + NEW)
+
+
+def test_with_nothing_set_aside_some_of_what_is_learned_is_marked(model: catr.Catr) -> None:
+    many = lines([f"a street with {n} trees" for n in range(80)])
+    lessons = TextLessons(model, Lines(many, []), HYPER, 0, 1)
+    assert len(lessons.held) == 16
+    assert {line.text for line in many[:40]} & set(lessons.held)
+    assert {line.text for line in many[40:]} & set(lessons.held)
+    both = [TextLessons(model, Lines(many, []), HYPER, rank, 2).held for rank in (0, 1)]
+    assert {**both[0], **both[1]} == lessons.held, "workers share them"
+    marks = lessons.mark()
+    assert marks is not None
+    assert marks.score == marks.loss
+    assert 0 <= marks.exact <= marks.cer
+
+
+def test_where_lines_are_set_aside_these_are_marked(model: catr.Catr) -> None:
+    lessons = TextLessons(model, Lines(lines(NEW), lines(OLD)), HYPER, 0, 1)
+    assert list(lessons.held) == OLD
+
+
+class Nobody:
+    """Looks on and asks for nothing; a `training.loop.Watcher`."""
+
+    def step(self, progress: dict[str, Any]) -> bool:
+        return False
+
+    def epoch(self, history: list[dict[str, Any]]) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("aside", "named"), [([], "heart"), (OLD, "val")])
+def test_every_epoch_says_what_was_marked(
+    model: catr.Catr, tmp_path: Path, aside: list[str], named: str
+) -> None:
+    place = Alone(LocalFileSystem(), str(tmp_path))
+    given = Lines(lines(NEW), lines(aside))
+    ended = Loop(replace(HYPER, passes=0, steps=2), model, given, Nobody(), place).run()
+    measures = {"loss", "cer", "wer", "exact", "bleu4", "rouge_l", "cider_d", "score"}
+    assert [r["epoch"] for r in ended.history] == [0, 1, 2]
+    for record in ended.history:
+        marks = {k.removeprefix(f"{named}_") for k in record} - {"epoch", "step", "at", "lr", "lines_per_s"}
+        assert marks == measures
+    assert {f"{named}_{m}" for m in measures - {"score"}} <= set(NAMES)
+
+
+def painted(texts: list[str]) -> list[Line]:
+    rng = np.random.default_rng(0)
+    return [replace(line, image=rng.integers(0, 256, (48, 60, 3), dtype=np.uint8)) for line in lines(texts)]
+
+
+@pytest.mark.parametrize("loaders", [1, 3])
+def test_threads_that_prepare_batches_change_none(model: catr.Catr, loaders: int) -> None:
+    made, chance = [], []
+    for hyper in (replace(HYPER, report_every=5), replace(HYPER, report_every=5, loaders=loaders)):
+        lessons = TextLessons(model, Lines(painted(NEW), [], again=painted(OLD)), hyper, 0, 1)
+        torch.manual_seed(3)
+        made.append([batch for epoch in (0, 2) for batch in lessons.epoch(epoch)])
+        chance.append(torch.rand(3))
+    assert torch.equal(*chance), "dropout goes by torch's own seed"
+    assert len(made[0]) == len(made[1]) == 10
+    for one, other in zip(*made, strict=True):
+        assert torch.equal(one.features, other.features)
+        assert torch.equal(one.tokens, other.tokens)
+        assert torch.equal(one.targets, other.targets)
+
+
+def loading() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("loader")]
+
+
+class Stopping(Nobody):
+    """Asks to stop after the first step, and has seen who prepared the next ones."""
+
+    def step(self, progress: dict[str, Any]) -> bool:
+        self.seen = len(loading())
+        return True
+
+
+def test_a_cancelled_epoch_leaves_no_thread(model: catr.Catr, tmp_path: Path) -> None:
+    hyper, stopping = replace(HYPER, passes=0, steps=40, report_every=40, loaders=2), Stopping()
+    place = Alone(LocalFileSystem(), str(tmp_path))
+    ended = Loop(hyper, model, Lines(painted(NEW), painted(OLD)), stopping, place).run()
+    assert (ended.how, stopping.seen) == ("cancelled", 2)
+    assert not loading()
+
+
+def test_an_image_that_cannot_be_prepared_ends_the_run_when_its_turn_comes(
+    model: catr.Catr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = [*painted(NEW), replace(painted(OLD)[0], image=np.zeros((0, 0, 3), np.uint8))]
+    lessons = TextLessons(model, Lines(broken, []), replace(HYPER, report_every=3, loaders=2), 0, 1)
+    with pytest.raises(cv2.error):
+        list(lessons.epoch(0))
+    assert not loading()
 
 
 def test_a_pass_is_all_that_is_new_and_as_much_of_the_rest() -> None:

@@ -143,11 +143,12 @@ def test_the_bundle_reads_what_the_model_reads_in_int8_too(exported: Path) -> No
 
 
 def test_a_model_of_the_bundle_is_the_same_and_spells_new_texts(knowing: VitGated, exported: Path) -> None:
-    other = replace(TINY, hidden=32, height=32, vocabulary=600, vision_share=0.0)
+    other = replace(TINY, hidden=32, height=32, vocabulary=600, vision_share=0.0, length_penalty=0.7)
     again = build(exported, ["chữ mới 漢字"], other).eval()
     tokens = torch.tensor([list(knowing.generation.start)] * 4)
     with torch.inference_mode():
         torch.testing.assert_close(again(stacked(again), tokens), knowing(stacked(knowing), tokens))
+    assert again.generation == replace(knowing.generation, length_penalty=0.7)
     assert again.alphabet == knowing.alphabet
     assert again.tokenizer.decode(again.spell("chữ mới 漢字")) == "chữ mới 漢字"
     assert not any(p.requires_grad for p in again.vision.parameters())

@@ -31,7 +31,6 @@ from training.transformer import DecoderLayer, EncoderLayer, embedded, pair, sha
 from training.weights import load_parts
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as torchvision's weights want
-LONGEST = 128
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,9 @@ class CatrHyper(Hyper):
     decoder_layers: int = 6
     dropout: float = 0.1
     vocabulary: int = 10_000  # at most so many WordPiece tokens, learned from the captions
+    longest: int = 128  # tokens of a caption
     beams: int = 3
+    length_penalty: float = 1.0  # of beams: above 1 longer captions win, below shorter ones
     upright: bool = True  # False: the images have no up and down, as from the air
 
 
@@ -63,7 +64,7 @@ class Catr(ImageToText):
         self.shape = {k: v for k, v in asdict(hyper).items() if k in OWN} | {"frozen_norm": frozen_norm}
         self.preprocessing = Preprocessing(hyper.side, "rgb", MEAN, STD, width=hyper.side)
         start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
-        self.generation = Generation((start,), end, LONGEST, hyper.beams)
+        self.generation = Generation((start,), end, hyper.longest, hyper.beams, hyper.length_penalty)
         self.past_shapes = shapes(hyper.decoder_layers, hyper.heads, hyper.hidden // hyper.heads)
         self.augment = partial(photo, upright=hyper.upright)
         self.compared = f"{hyper.decoder_layers - 1}.value"
@@ -76,7 +77,7 @@ class Catr(ImageToText):
         self.encoder = nn.ModuleList(EncoderLayer(*size) for _ in range(hyper.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*size) for _ in range(hyper.decoder_layers))
         self.words = nn.Embedding(len(self.alphabet), hyper.hidden)
-        self.positions = nn.Embedding(LONGEST + 1, hyper.hidden)
+        self.positions = nn.Embedding(hyper.longest + 1, hyper.hidden)
         self.norm, self.drop = nn.LayerNorm(hyper.hidden), nn.Dropout(hyper.dropout)
         self.head = nn.Sequential(
             nn.Linear(hyper.hidden, 2 * hyper.hidden),
@@ -160,6 +161,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: CatrHyper) -> Catr:
     frozen = shape.pop("frozen_norm")
     tokenizer = tokens.grown(tokens.of_bundle(parent), texts)
     kept = {name: value for name, value in shape.items() if name not in OF_A_RUN}
+    assert manifest.generation is not None  # as Manifest.load has checked
+    kept.setdefault("longest", manifest.generation.longest)  # older shapes do not say it
     model = Catr(tokenizer, replace(hyper, **kept), frozen)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(parent / graph.file for graph in fp32))
@@ -180,7 +183,7 @@ def load_backbone(model: Catr, hyper: CatrHyper) -> None:
     model.backbone.load_state_dict(nn.Sequential(*list(net.children())[:-2]).state_dict())
 
 
-OF_A_RUN = ("backbone_weights", "backbone_lr", "dropout", "beams")
+OF_A_RUN = ("backbone_weights", "backbone_lr", "dropout", "beams", "length_penalty")
 OWN = tuple(f for f in CatrHyper.__dataclass_fields__ if f not in Hyper.__dataclass_fields__)
 RECIPE = Recipe(
     name="catr",
@@ -191,6 +194,7 @@ RECIPE = Recipe(
         steps=0,
         passes=30,
         report_every=0,
+        keep_every=5,
         warmup=0.02,
         schedule="plateau",
         decay=0.5,

@@ -23,7 +23,7 @@ from redpencil.types import Precision, Task
 from training import causal_lm, half, lora, pretrained, tokens
 from training.data import Line
 from training.image_to_text import ImageToText, Named
-from training.recipe import Hyper, Recipe
+from training.recipe import OF_WRITING, Hyper, Recipe
 from training.weights import load_parts
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
@@ -37,7 +37,7 @@ class ClipPrefixHyper(Hyper):
     """Which models, and what of them learns.
 
     A run that goes on from a version of this family keeps its models, sizes, prompt and longest
-    text (of these it only refuses other sizes); beams and what learns are the run's own choice.
+    text (of these it only refuses other sizes); how it writes and what learns are the run's own choice.
     """
 
     vision: str = (
@@ -49,6 +49,7 @@ class ClipPrefixHyper(Hyper):
     prompt: str = ""  # words between the image and its caption
     longest: int = 64  # tokens of a caption
     beams: int = 1
+    length_penalty: float = 1.0  # of beams: above 1 longer captions win, below shorter ones
     dropout: float = 0.0  # within the adapter, and in front of the matrices of low rank
     unfreeze: int = 0  # the language model's last layers that learn too
     lora_r: int = 0  # rank of matrices beside its query and value projections that learn; 0: none
@@ -75,9 +76,8 @@ class Parts:
         image = (-k - 1 for k in range(hyper.prefix))
         prompt = tokenizer.encode(hyper.prompt, add_special_tokens=False).ids
         start = (*tokenizer.encode("").ids, *image, *prompt)
-        return cls(
-            vision, language, tokenizer, preprocessing, Generation(start, end, hyper.longest, hyper.beams)
-        )
+        generation = Generation(start, end, hyper.longest, hyper.beams, hyper.length_penalty)
+        return cls(vision, language, tokenizer, preprocessing, generation)
 
     @classmethod
     def of_bundle(cls, folder: Path, manifest: Manifest) -> Self:
@@ -217,7 +217,8 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     shape = manifest.lineage["shape"]
     hyper = replace(hyper, **{n: shape[n] for n in KEPT})
     parts = Parts.of_bundle(folder, manifest)
-    parts = replace(parts, generation=replace(parts.generation, beams=hyper.beams))
+    own = {name: getattr(hyper, name) for name in OF_WRITING}
+    parts = replace(parts, generation=replace(parts.generation, **own))
     model = ClipPrefix(parts, hyper)
     fp32 = manifest.graphs[Precision.FP32], manifest.decoders[Precision.FP32]
     load_parts(model, *(folder / graph.file for graph in fp32))

@@ -71,6 +71,7 @@ class VitGatedHyper(Hyper):
     words: str = ""  # underthesea or spacy: frequent words of several syllables become tokens
     shown: Literal["text", "photo", "aerial"] = "text"  # photos may be mirrored, aerial ones turned
     beams: int = 1
+    length_penalty: float = 1.0  # of beams: above 1 longer texts win, below shorter ones
 
 
 OWN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
@@ -115,7 +116,7 @@ class VitGated(ImageToText):
         side = {"height": hyper.height, "width": hyper.width, "fit": hyper.fit}
         self.preprocessing = Preprocessing(channels="rgb", mean=MEAN, std=STD, **side)
         start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
-        self.generation = Generation((start,), end, hyper.longest, hyper.beams)
+        self.generation = Generation((start,), end, hyper.longest, hyper.beams, hyper.length_penalty)
         self.past_shapes = shapes(hyper.layers, hyper.heads, hyper.hidden // hyper.heads)
         self.grid: Grid = (hyper.height // hyper.patch, hyper.width // hyper.patch)
         self.grids = grids(self.grid, hyper.scales)
