@@ -56,8 +56,8 @@ class Auditor:
 def _kept(path: Path) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(f".{os.getpid()}")
+    beside.touch(0o600)
     beside.write_bytes(secrets.token_bytes(32))
-    beside.chmod(0o600)
     try:
         os.link(beside, path)  # whole or not at all, and never over one that is there
     except FileExistsError:

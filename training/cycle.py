@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redpencil import bundle, trial
-from redpencil.blobs import Blobs
+from redpencil.blobs import Blobs, write_durably
 from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -125,7 +125,7 @@ class Cycle:
             raise Cancelled(ended.why)
         if ended.how == "failed":
             raise RedpencilError(ended.why)
-        write(kept, json.dumps(asdict(ended)))
+        write_durably(kept, json.dumps(asdict(ended)).encode())
         self.store.runs.update(self.id, progress=final(ended))
         return ended
 
@@ -251,14 +251,6 @@ def final(ended: Ended) -> dict[str, Any]:
 def words(error: Exception) -> str:
     """An error for the person who asked for the run."""
     return str(error) if isinstance(error, RedpencilError) else f"{type(error).__name__}: {error}"
-
-
-def write(path: Path, text: str) -> None:
-    """Put a file in place whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(".part")
-    beside.write_text(text, "utf-8")
-    beside.rename(path)
 
 
 def write_all(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 
 from redpencil.bench import served_precision
-from redpencil.blobs import Blobs
+from redpencil.blobs import Blobs, write_durably
 from redpencil.bundle import fetch
 from redpencil.reader import open_reader, read_parallel
 from redpencil.snapshot import side_of
@@ -34,9 +34,7 @@ def ask(job: Job, store: Store, blobs: Blobs) -> Job:
     kept = job.folder / "read.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_suffix(".part")
-        beside.write_text(json.dumps(_said(job, store, blobs, asked)), "utf-8")
-        beside.rename(kept)
+        write_durably(kept, json.dumps(_said(job, store, blobs, asked)).encode())
     said: dict[str, str] = json.loads(kept.read_text("utf-8"))
     read = (replace(m, text=said[m.correction]) for m in asked if m.correction in said)
     return replace(job, read=tuple(read))

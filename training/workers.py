@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyarrow.fs import FileSystem, FileType
 
-from redpencil.blobs import Blobs
+from redpencil.blobs import Blobs, write_durably
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -223,13 +222,12 @@ def _fetch_best(job: Job, result: Any) -> None:
     from training.place import FILE
 
     job.folder.mkdir(parents=True, exist_ok=True)
-    part = job.folder / "best.part"
     if result.best_checkpoints:
         checkpoint, _ = min(result.best_checkpoints, key=lambda kept: kept[1]["score"])
         with checkpoint.as_directory() as there:
-            shutil.copyfile(Path(there, FILE), part)
+            best = Path(there, FILE).read_bytes()
     else:  # training/place.py, Alone
         files, folder = storage(job.settings, job.run.id)
-        with files.open_input_stream(f"{folder}/{BEST}") as file, part.open("wb") as copy:
-            shutil.copyfileobj(file, copy)
-    part.rename(job.folder / BEST)
+        with files.open_input_stream(f"{folder}/{BEST}") as file:
+            best = file.read()
+    write_durably(job.folder / BEST, best)

@@ -12,10 +12,11 @@ import pytest
 import tiny_qwen
 from lost_worker import kill_at, numbers
 
+from redpencil.blobs import write_durably
 from redpencil.errors import NotFound
 from redpencil.settings import Settings
 from redpencil.store import Store
-from training import cycle, half, model_card, workers
+from training import half, model_card, workers
 from training.freeze import freeze
 from training.job import Job, load
 
@@ -68,7 +69,7 @@ def test_a_run_that_could_become_no_version_still_gives_its_best_checkpoint(
 ) -> None:
     made = job(settings, base, steps=20)
     ended = workers.fit(made)
-    cycle.write(made.folder / "ended.json", json.dumps(asdict(ended)))
+    write_durably(made.folder / "ended.json", json.dumps(asdict(ended)).encode())
     monkeypatch.setattr(half, "LARGEST", 100_000)
     folder = model_card.publish(made.run.id, tmp_path / "hub", settings, merged=True)
     assert "model.safetensors" in os.listdir(folder)
