@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from browser import ENTER, Browser
 
@@ -72,6 +73,31 @@ def test_an_image_is_read_and_corrected_by_keyboard(stack: Stack, store: Store, 
     browser.press(ENTER)
     browser.find(".lines li:nth-child(3) [aria-current]")
     assert len(store.corrections.list(prediction=prediction)) == before, "Enter says nothing new"
+
+    said = {"prediction_id": prediction, "region": "p0-b2", "text": "by Bob", "author": "Bob"}
+    httpx.post(f"{stack.settings.services}/v1/corrections", json=said).raise_for_status()
+    browser.press(ENTER)  # on a page that does not know of it
+    assert "Bob has corrected this line meanwhile: 'by Bob'" in told(browser)
+
+
+def told(browser: Browser) -> str:
+    """What the notice says, as soon as it says something."""
+    words: str = browser.until(
+        lambda: browser.run("return document.getElementById('notice').textContent"),
+        timeout_s=30,
+        what="a notice",
+    )
+    return words
+
+
+def test_of_several_files_the_one_that_cannot_be_read_is_named(
+    stack: Stack, browser: Browser, tmp_path: Path
+) -> None:
+    (tmp_path / "words.png").write_text("no image")
+    browser.open(stack.settings.services)
+    browser.type("#file", f"{tmp_path / 'words.png'}\n{RECEIPT}")
+    browser.find(".crop[src]", timeout_s=30)
+    assert "1 of 2 were read. words.png: these bytes are not an image" in told(browser)
 
 
 def test_the_review_queue_goes_on_with_enter(stack: Stack, store: Store, browser: Browser) -> None:
