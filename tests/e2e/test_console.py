@@ -78,6 +78,7 @@ def test_an_image_is_read_and_corrected_by_keyboard(stack: Stack, store: Store, 
     httpx.post(f"{stack.settings.services}/v1/corrections", json=said).raise_for_status()
     browser.press(ENTER)  # on a page that does not know of it
     assert "Bob has corrected this line meanwhile: 'by Bob'" in told(browser)
+    assert all("409" in error for error in browser.errors())
 
 
 def told(browser: Browser) -> str:
@@ -98,6 +99,7 @@ def test_of_several_files_the_one_that_cannot_be_read_is_named(
     browser.type("#file", f"{tmp_path / 'words.png'}\n{RECEIPT}")
     browser.find(".crop[src]", timeout_s=30)
     assert "1 of 2 were read. words.png: these bytes are not an image" in told(browser)
+    assert all("422" in error for error in browser.errors())
 
 
 def test_the_review_queue_goes_on_with_enter(stack: Stack, store: Store, browser: Browser) -> None:
