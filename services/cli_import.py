@@ -42,24 +42,25 @@ def dataset(
     Example: redpencil dataset coco2017 --limit 5000
     """
     found = datasets.read(folder, max(limit, 0))
-    api, left, refused, told = Client(Settings()), list[str](), list[str](), list[int]()
+    api, left, untaken, told = Client(Settings()), list[str](), list[str](), list[int]()
     shown = track(found.samples, f"{found.name}: images", disable=json, console=show.out)
     for lines in _parts(_sent(api, found, shown, left)):
         answer = api.add_corrections(b"\n".join(line for line, _ in lines))
-        refused += [f"{lines[r['line'] - 1][1]}: {r['reason']}" for r in answer["refused"]]
+        untaken += [f"{lines[r['line'] - 1][1]}: {r['reason']}" for r in answer["refused"]]
         told.append(answer["accepted"])
+    refused = left + untaken
     said = {
         "images": len(found.samples) - len(left),
         "task": found.task.value,
         "accepted": sum(told),
-        "refused": left + refused,
+        "refused": refused,
     }
     if json:
         return show.as_json(said)
     show.out.print(f"{said['images']} images, {said['accepted']} texts kept", markup=False)
-    for reason in said["refused"][:10]:
+    for reason in refused[:10]:
         show.out.print(f"refused: {reason}", markup=False)
-    if more := said["refused"][10:]:
+    if more := refused[10:]:
         show.out.print(f"... and {len(more)} more; --json tells all", markup=False)
 
 

@@ -16,40 +16,49 @@ class Metrics:
     """Counters and histograms labelled model, version and variant, as /metrics shows them."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        shared = {"namespace": "redpencil", "registry": self.registry}
-        self._images = Counter("images", "images answered", ARM, **shared)
+        self.registry = own = CollectorRegistry()
+        self._images = Counter("redpencil_images", "images answered", ARM, registry=own)
         self._seconds = Histogram(
-            "answer_seconds", "from admission until the answer is on disk", ARM, buckets=SECONDS, **shared
+            "redpencil_answer_seconds",
+            "from admission until the answer is on disk",
+            ARM,
+            buckets=SECONDS,
+            registry=own,
         )
         self._reading = Histogram(
-            "reading_seconds",
+            "redpencil_reading_seconds",
             "from the first look at an image to its last line",
             ARM,
             buckets=SECONDS,
-            **shared,
+            registry=own,
         )
-        self._lines = Counter("lines", "lines (of captions: pages) read", ARM, **shared)
-        self._errors = Counter("errors", "images refused or failed", ("model", "type"), **shared)
+        self._lines = Counter("redpencil_lines", "lines (of captions: pages) read", ARM, registry=own)
+        self._errors = Counter(
+            "redpencil_errors", "images refused or failed", ("model", "type"), registry=own
+        )
         self._mirrors = Counter(
-            "mirrored", "answers read again by the challenger", ("model", "fate"), **shared
+            "redpencil_mirrored", "answers read again by the challenger", ("model", "fate"), registry=own
         )
         self._commit = Histogram(
-            "journal_commit_seconds",
+            "redpencil_journal_commit_seconds",
             "one group commit that held predictions of the model",
             ("model",),
             buckets=SECONDS,
-            **shared,
+            registry=own,
         )
         self._group = Histogram(
-            "journal_group_size",
+            "redpencil_journal_group_size",
             "predictions of the model per commit",
             ("model",),
             buckets=GROUP_SIZES,
-            **shared,
+            registry=own,
         )
-        self._waiting = Gauge("waiting_images", "images admitted and not yet answered", ("model",), **shared)
-        self._revision = Gauge("serving_revision", "revision of the state being served", ("model",), **shared)
+        self._waiting = Gauge(
+            "redpencil_waiting_images", "images admitted and not yet answered", ("model",), registry=own
+        )
+        self._revision = Gauge(
+            "redpencil_serving_revision", "revision of the state being served", ("model",), registry=own
+        )
 
     def watch(self, model: str, waiting: Callable[[], float], revision: Callable[[], float]) -> None:
         """Ask these about a model whenever somebody looks."""
