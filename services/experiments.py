@@ -15,7 +15,7 @@ from redpencil.types import Experiment, Outcome, ServingState
 from services import promote
 from services.bodies import Ending, NewExperiment, Shares
 from services.compare import compared
-from services.house import Caller, Here, House, name_of_person
+from services.house import Caller, Here, House, person
 from services.once import Answer, OnceOnly
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
@@ -28,7 +28,7 @@ def start(body: NewExperiment, house: Here, caller: Caller, once: OnceOnly) -> R
     One experiment per model goes on at a time. Answering needs a version that the gate passed or
     that a person let in; reading along does not.
     """
-    return once(lambda: _started(house, body, _who(body.who, caller)))
+    return once(lambda: _started(house, body, person(body.who, caller)))
 
 
 def _started(house: House, body: NewExperiment, who: str) -> Answer:
@@ -84,7 +84,7 @@ def change(id: str, body: Shares, house: Here, caller: Caller) -> dict[str, Any]
     shares: dict[str, Any] = {
         k: v for k, v in {"weight": body.weight, "mirror": body.mirror}.items() if v is not None
     }
-    _share(house, experiment, lambda s: replace(s, **shares), "shares", _who(body.who, caller), body.why)
+    _share(house, experiment, lambda s: replace(s, **shares), "shares", person(body.who, caller), body.why)
     return view(house, id)
 
 
@@ -94,7 +94,7 @@ def end(
 ) -> dict[str, Any]:
     """End it: the champion answers everything again; its labels and report stay."""
     asked = body or Ending()
-    experiment, who = _going_on(house, id), _who(asked.who, caller)
+    experiment, who = _going_on(house, id), person(asked.who, caller)
     free: dict[str, Any] = {"challenger": None, "experiment": None, "weight": 0.0, "mirror": 0.0}
     why = asked.why or f"ended by {who}"
     _share(house, experiment, lambda s: replace(s, **free), "experiment-end", who, why)
@@ -157,7 +157,3 @@ def _check_cleared(house: House, model: str, version: str) -> None:
         if verdict is not None:
             said = f"says {verdict.outcome.value} of version {version}"
         raise Refused(f"the gate {said}, so it may read along (mirror) but not answer (weight)")
-
-
-def _who(given: str | None, caller: str) -> str:
-    return name_of_person(given) if given else caller

@@ -11,7 +11,7 @@ from redpencil.errors import BadInput, NotFound
 from redpencil.types import Correction, CorrectionState, Task
 from services.bodies import NewCorrection, NewCorrections, Revoke
 from services.drafts import Known, draft
-from services.house import Caller, Here, House, name_of_person
+from services.house import Caller, Here, House, person
 from services.once import Answer, OnceOnly
 from services.views import of_correction, of_prediction, page_of
 
@@ -75,7 +75,7 @@ def one(id: str, house: Here) -> dict[str, Any]:
 @router.post("/corrections/{id}/revoke")
 def revoke(id: str, body: Revoke, house: Here, caller: Caller) -> dict[str, Any]:
     """Take it back: no later snapshot holds it; which versions learned from it stays known."""
-    who = name_of_person(body.who) if body.who else caller
+    who = person(body.who, caller)
     house.store.corrections.revoke(id, who, body.why)
     learned = house.store.versions.learned_from(id)
     return one(id, house) | {"learned_by": [f"{v.model}/{v.version}" for v in learned]}

@@ -69,5 +69,10 @@ def name_of_person(name: str) -> str:
     return cleaned
 
 
+def person(named: str | None, caller: str) -> str:
+    """Who does a thing: whom the body names, else who calls."""
+    return name_of_person(named) if named else caller
+
+
 Here = Annotated[House, Depends(house)]
 Caller = Annotated[str, Depends(caller)]

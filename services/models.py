@@ -14,7 +14,7 @@ from redpencil.store import Store
 from redpencil.types import ServingState, Verdict
 from services import promote
 from services.bodies import Override, Promote, Rollback
-from services.house import Caller, Here, House, name_of_person
+from services.house import Caller, Here, House, person
 from services.once import Answer, OnceOnly
 from services.promote import CHAMPION
 from services.reconcile import OVERRIDE_TAG
@@ -76,7 +76,7 @@ def promote_version(model: str, body: Promote, house: Here, caller: Caller, once
     promoted or refused.
     Failed or inconclusive: 409 with the gate's reasons.
     """
-    return once(lambda: _promoted(house, house.known(model), body, _who(body.who, caller)))
+    return once(lambda: _promoted(house, house.known(model), body, person(body.who, caller)))
 
 
 def _promoted(house: House, model: str, body: Promote, who: str) -> Answer:
@@ -112,7 +112,7 @@ def rollback(model: str, body: Rollback, house: Here, caller: Caller, once: Once
     """Put the previous champion back, at once; MLflow's alias follows, now or when it is up again."""
 
     def back() -> Answer:
-        promote.rollback(house.store, house.known(model), _who(body.who, caller), body.why)
+        promote.rollback(house.store, house.known(model), person(body.who, caller), body.why)
         return 200, _settled(house, model)
 
     return once(back)
@@ -123,7 +123,7 @@ def override(model: str, body: Override, house: Here, caller: Caller, once: Once
     """Serve a version although the gate did not pass it: by name and reason, and on record."""
 
     def forced() -> Answer:
-        who = _who(body.who, caller)
+        who = person(body.who, caller)
         _loadable(house, house.known(model), body.version)
         if house.store.serving.get(model).champion == body.version:
             raise Conflict(f"version {body.version} is the champion already; there is nothing to override")
@@ -196,7 +196,3 @@ def _tag(house: House, tags: Callable[[], dict[str, str]], model: str, version: 
         house.registry.set_tags(model, version, tags())
     except (NotReady, NotFound):
         return  # the ledger has it; the tag only repeats it for readers of MLflow
-
-
-def _who(given: str | None, caller: str) -> str:
-    return name_of_person(given) if given else caller

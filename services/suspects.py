@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 
 from redpencil.types import Correction, CorrectionState, Doubt
 from services.bodies import Confirm
-from services.house import Caller, Here, name_of_person
+from services.house import Caller, Here, person
 from services.views import of_correction, place_urls
 
 router = APIRouter(prefix="/v1", tags=["review"])
@@ -49,6 +49,6 @@ def _shown(correction: Correction, doubt: Doubt, states: Mapping[str, Correction
 @router.post("/corrections/{id}/confirm", tags=["corrections"])
 def confirm(id: str, body: Confirm, house: Here, caller: Caller) -> dict[str, Any]:
     """Say that it is right: from the next run on it is learned from, and never doubted again."""
-    house.store.doubts.confirm(id, name_of_person(body.who) if body.who else caller, body.why)
+    house.store.doubts.confirm(id, person(body.who, caller), body.why)
     correction, state = house.store.corrections.get(id), house.store.corrections.state_of([id])[id]
     return of_correction(correction, state) | {"confirmation": house.store.doubts.confirmation(id)}
