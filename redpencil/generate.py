@@ -7,6 +7,7 @@ whoever has finished frees its place.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,13 @@ from redpencil.errors import Damaged
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.reader import precision_for
 from redpencil.session import load_session
+from redpencil.together import Together
 from redpencil.types import LineText, Precision
 
 Tensors = dict[str, NDArray[Any]]
 MEMORY, PAST, NEW = "memory.", "past.", "new."
 ROOM = 16  # positions by which a cache grows
+MOST = 16  # images that are decoded together
 
 
 class TextReader:
@@ -54,15 +57,19 @@ class TextReader:
         encoder, decoder = self.manifest.graphs[self.precision], self.manifest.decoders[self.precision]
         self._encoder = load_session(folder, encoder, device, threads)
         self._decoder = Decoder(load_session(folder, decoder, device, threads), folder / decoder.file)
+        shared = MOST if self.precision is Precision.FP32 else 1
+        self._decode = Together(self._all, shared, 1 if device == "cuda" else os.cpu_count() or 1)
 
     def read(self, line: Pixels) -> LineText:
-        """Write the text of one image (H x W x 3, uint8 RGB)."""
-        return self.read_many([line])[0]
+        """Write the text of one image (H x W x 3, uint8 RGB).
 
-    def read_many(self, images: Sequence[Pixels]) -> list[LineText]:
-        """The same answers as one by one, up to rounding; decoded together."""
-        written = self.write(np.stack([self.tensor(image) for image in images]))
-        return [self.text(tokens, sure) for tokens, sure in written]
+        What several threads ask for at once is decoded together where that changes nothing but rounding.
+        Dynamic INT8 has one scale for all that is multiplied at once, and no answer depends on other images.
+        """
+        return self.text(*self._decode(self.look(self.tensor(line)[None])))
+
+    def _all(self, memories: Sequence[Tensors]) -> list[tuple[list[int], list[float]]]:
+        return self.go_on({name: np.concatenate([m[name] for m in memories]) for name in memories[0]})
 
     def tensor(self, image: Pixels) -> NDArray[np.float32]:
         """The image as this bundle's encoder wants it, [C, H, W]."""

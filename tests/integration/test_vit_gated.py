@@ -2,6 +2,7 @@
 
 import sys
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -140,6 +141,28 @@ def test_the_bundle_reads_what_the_model_reads_in_int8_too(exported: Path) -> No
     for precision in Precision:
         reader = open_reader(exported, precision)
         assert [reader.read(line.image).text for line in lines()] == TEXTS
+
+
+def test_texts_of_different_length_are_written_together(
+    exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, go_on = list[int](), generate.TextReader.go_on
+
+    def watched(self: generate.TextReader, memory: generate.Tensors) -> list[tuple[list[int], list[float]]]:
+        sizes.append(len(next(iter(memory.values()))))
+        return go_on(self, memory)
+
+    monkeypatch.setattr(generate.TextReader, "go_on", watched)
+    for precision, most in ((Precision.FP32, generate.MOST), (Precision.INT8, 1)):
+        reader = open_reader(exported, precision)
+        assert isinstance(reader, generate.TextReader)
+        alone = [reader.read(line.image) for line in lines()]
+        sizes.clear()
+        with ThreadPoolExecutor(12) as pool:
+            together = list(pool.map(reader.read, [line.image for line in lines()] * 6))
+        assert [r.text for r in together] == [r.text for r in alone] * 6
+        assert max(sizes) <= most
+        assert sum(sizes) == len(together)
 
 
 def test_a_model_of_the_bundle_is_the_same_and_spells_new_texts(knowing: VitGated, exported: Path) -> None:
