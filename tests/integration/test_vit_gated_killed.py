@@ -32,7 +32,7 @@ def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> Non
     steps = {"steps": 50, "report_every": 10, "passes": 0, "patience": 0, "scales": "0.5,1", "batch": 8}
     asked = SIZES | steps
     whole = job(settings, asked)
-    made = job(settings.model_copy(update={"train_workers": 1}), asked)
+    made = job(settings.model_copy(update={"train_workers": 1}), asked | {"loaders": 2})
     expected = numbers(workers.train(whole))
     killer = threading.Thread(target=kill_at, args=(made, 2, 120), daemon=True)
     killer.start()
