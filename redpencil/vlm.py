@@ -22,6 +22,7 @@ from redpencil.pixels import Pixels, on_canvas
 from redpencil.types import LineText, Precision
 
 TIMEOUT_S = 120.0
+IDLE_S = 3.0  # vLLM closes a connection after five
 START = (
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {base} --enable-lora --max-lora-rank {rank} "
     "(docs/families/qwen_vl_lora.md)"
@@ -106,7 +107,10 @@ class VlmReader:
 
     def _call(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:
-            return self._http.request(method, path, **how)
+            try:
+                return self._http.request(method, path, **how)
+            except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):  # it let go of an idle one
+                return self._http.request(method, path, **how)
         except httpx.TransportError as error:
             raise NotReady(
                 f"the server of vision-language models at {self._http.base_url} does not answer ({error}); "
@@ -118,7 +122,7 @@ def client(url: str) -> httpx.Client:
     """Keeps connections to a server; the key before the @ of its URL is sent as Bearer."""
     place = httpx.URL(url.rstrip("/") + "/")
     headers = {"Authorization": f"Bearer {place.username}"} if place.username else {}
-    place, limits = place.copy_with(userinfo=b""), httpx.Limits(max_connections=None)
+    place, limits = place.copy_with(userinfo=b""), httpx.Limits(keepalive_expiry=IDLE_S)
     return httpx.Client(base_url=place, headers=headers, timeout=TIMEOUT_S, limits=limits, trust_env=False)
 
 

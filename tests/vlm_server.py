@@ -32,7 +32,7 @@ class Vlm:
         self.adapters: dict[str, str] = {}
         self._model: Any = None
         self._lock = threading.Lock()
-        self.url = ""
+        self.url, self.hangs_up = "", 0
 
     def forget(self) -> None:
         """As after a restart: the base is there, the adapters are not."""
@@ -106,6 +106,9 @@ def running(base: Path, key: str = "") -> Iterator[Vlm]:
 
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            if vlm.hangs_up:
+                vlm.hangs_up, self.close_connection = vlm.hangs_up - 1, True
+                return None
             if vlm.key and self.headers["authorization"] != f"Bearer {vlm.key}":
                 return self.answer(401, {"error": "Unauthorized"})
             work = {"/v1/load_lora_adapter": vlm.load, "/v1/chat/completions": vlm.complete}[self.path]

@@ -89,6 +89,16 @@ def test_adapters_are_given_again_to_a_server_that_was_started_anew(bundle: Path
     assert reader.read(tiny_qwen.image("red")) == before
 
 
+def test_a_server_that_hangs_up_is_asked_again_once(bundle: Path, vlm: Vlm) -> None:
+    reader = open_reader(bundle, vlm=vlm.url)
+    before = reader.read(tiny_qwen.image("red"))
+    vlm.hangs_up = 1
+    assert reader.read(tiny_qwen.image("red")) == before
+    vlm.hangs_up = 2
+    with pytest.raises(NotReady, match="does not answer"):
+        reader.read(tiny_qwen.image("red"))
+
+
 def test_what_is_wrong_with_a_server_is_said(base: Path, bundle: Path, vlm: Vlm) -> None:
     with pytest.raises(NotReady, match=r"REDPENCIL_VLM_URL names none; start one, .*vllm serve"):
         open_reader(bundle)
