@@ -57,6 +57,12 @@ def judge(model: str, version: str, house: Here) -> dict[str, Any]:
     """Have the gate judge a version against today's champion; answers with the verdict."""
     house.store.versions.get(house.known(model), version)
     asked_at = time.time()
+    verdict = house.store.versions.verdict(model, version)
+    if verdict and verdict.champion and house.store.serving.get(model).champion == version:
+        raise Conflict(
+            f"version {version} is the champion itself: it was judged beside {verdict.champion} before it was "
+            "served, and there is nothing to judge it beside now"
+        )
     house.judge.ask(model, version)
     house.reconciler.wake()
     verdict = _awaited(house, model, version, asked_at)

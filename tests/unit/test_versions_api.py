@@ -48,6 +48,16 @@ def test_a_failed_version_is_refused_with_the_reasons(world: World, client: Clie
     assert (refusal["to_version"], refusal["who"]) == ("2", "ada")
 
 
+def test_a_champion_keeps_the_verdict_that_it_was_let_in_by(world: World, client: Client) -> None:
+    """Beside nobody it would be judged by golden lines alone, and pass what it had failed."""
+    world.serve("1")
+    world.version("2", Outcome.FAILED)
+    promote.promote(world.store, MODEL, "2", "bob", "we need it", "override")
+    answer = client.post(f"/v1/models/{MODEL}/versions/2/judge")
+    assert answer.status_code == 409
+    assert "nothing to judge it beside" in error(answer)
+
+
 def test_an_unjudged_version_is_judged_first(world: World, client: Client) -> None:
     world.serve("1")
     world.version("2", None)
