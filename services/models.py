@@ -60,8 +60,8 @@ def judge(model: str, version: str, house: Here) -> dict[str, Any]:
     verdict = house.store.versions.verdict(model, version)
     if verdict and verdict.champion and house.store.serving.get(model).champion == version:
         raise Conflict(
-            f"version {version} is the champion itself: it was judged beside {verdict.champion} before it was "
-            "served, and there is nothing to judge it beside now"
+            f"version {version} is the champion itself: it was judged beside {verdict.champion} before it "
+            "was served, and there is nothing to judge it beside now"
         )
     house.judge.ask(model, version)
     house.reconciler.wake()
