@@ -26,7 +26,7 @@ from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
 from training import reach, report, workers
 from training.follow import bar
 from training.freeze import freeze
-from training.job import Cancelled, Ended, Job, Lines, load, restore, working
+from training.job import BEST, Cancelled, Ended, Job, Lines, load, restore, working
 from training.learner import Learner
 from training.quarantine import quarantine
 from training.recipe import LineModel
@@ -153,7 +153,7 @@ class Cycle:
         """The best checkpoint, no further from its parent than the job says, for lines that it knows."""
         model = job.build(self.blobs, lines)
         before = reach.state(model)
-        restore(model, load(job.folder / workers.BEST))
+        restore(model, load(job.folder / BEST))
         if isinstance(model, LineModel):
             reach.go(model, before, reach.state(model), job.reach)
             met = [*lines.again, *lines.learn, *lines.validate, *lines.read]

@@ -20,7 +20,8 @@ from redpencil.suspects import Opinion, Seen
 from training import reach, side_by_side
 from training.data import Batch, Line, batched
 from training.frozen import Frozen
-from training.recipe import FOLLOWED, Hyper, LineModel
+from training.hyper import Hyper
+from training.recipe import FOLLOWED, LineModel
 
 FEWEST = 40
 """Lines, below which readers of their own would learn too little: the parent alone is asked."""

@@ -25,8 +25,8 @@ from training.learner import Learner, Lessons
 
 if TYPE_CHECKING:
     from training.data import Line
+    from training.hyper import Hyper
     from training.job import Lines
-    from training.recipe import Hyper
 
 Named = dict[str, Tensor]
 

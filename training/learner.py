@@ -15,8 +15,8 @@ from redpencil.settings import Settings
 
 if TYPE_CHECKING:
     from training.data import Line
+    from training.hyper import Hyper
     from training.job import Lines
-    from training.recipe import Hyper
 
 
 class Marks(Protocol):

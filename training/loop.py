@@ -16,10 +16,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
 from training.device import autocast, spread
+from training.hyper import Hyper
 from training.job import Cancelled, Ended, Lines, learned, restore
 from training.learner import Batch, Learner, Marks
 from training.place import Place
-from training.recipe import Hyper
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
 

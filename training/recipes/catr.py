@@ -25,8 +25,9 @@ from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
 from training import tokens
 from training.augment import photo
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named, visible
-from training.recipe import Hyper, Recipe
+from training.recipe import Recipe
 from training.transformer import DecoderLayer, EncoderLayer, embedded, pair, shapes
 from training.weights import load_parts
 

@@ -25,7 +25,8 @@ from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.data import EASTERN
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 from training.weights import Floats, fill, load_by_name, load_lstm
 
 STAGES = (  # channels, stride, and the pooling (height, width) behind each convolution; 32 px become 1

@@ -29,7 +29,8 @@ from redpencil.types import Precision
 from training import common_words
 from training.familiar import Familiar
 from training.frozen import Frozen
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 from training.spoken import told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.taught import NEVER, Joined, Taught, apart, more

@@ -28,8 +28,9 @@ from redpencil.types import Precision, Task
 from training import tokens
 from training.attention_map import drawn
 from training.augment import another_scan, augment, photo
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named, apart, visible
-from training.recipe import Hyper, Recipe
+from training.recipe import Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
 from training.transformer import Attention, FeedForward, embedded, joined, pair, shapes
 from training.vit import Grid, load_vision, regridded, vision
