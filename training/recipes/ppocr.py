@@ -125,7 +125,8 @@ class PPOCR(LineModel):
         """Which lines are read by what was taught, bool [B,1,1]."""
         if self.familiar is None or self.everywhere:
             return torch.ones_like(features[:, :1, 0, :1], dtype=torch.bool)
-        return self.familiar(features, valid)[:, None, None]
+        alike: Tensor = self.familiar(features, valid)
+        return alike[:, None, None]
 
     def export_module(self) -> nn.Module:
         return Joined(self, self.taught).eval() if self.taught else super().export_module()
@@ -152,7 +153,8 @@ class PPOCR(LineModel):
         if rehearsed is None or not rehearsed.any():
             return ctc
         inside = torch.arange(moved.shape[1], device=moved.device) < input_lengths[:, None]
-        return ctc + STAY * moved[inside & rehearsed[:, None]].float().square().mean()
+        price: Tensor = STAY * moved[inside & rehearsed[:, None]].float().square().mean()
+        return ctc + price
 
 
 def valid(features: Tensor, widths: Tensor | None) -> Tensor | None:

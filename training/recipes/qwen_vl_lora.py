@@ -79,7 +79,9 @@ class QwenVl(ImageToText):
         self.past_shapes = self.language.past_shapes
         before, after = (tokenizer.encode(part.format(prompt=hyper.prompt)).ids for part in CHAT)
         start = (*before, *(-k - 1 for k in range(self.vision.count)), *after)
-        self.generation = Generation(start, tokenizer.token_to_id("<|im_end|>"), hyper.longest)
+        end = tokenizer.token_to_id("<|im_end|>")
+        assert end is not None  # as whole_of has checked
+        self.generation = Generation(start, end, hyper.longest)
         places = self._places(len(before), len(start) + hyper.longest)
         self.register_buffer("places", places, persistent=False)
 
