@@ -128,8 +128,8 @@ class Loop:
         batch = batch.to(self.device)
         if self.side_by_side:
             return self.side_by_side.backward(batch, self._loss)
-        alone = isinstance(self.forward, DistributedDataParallel) and not last
-        with self.forward.no_sync() if alone else nullcontext():
+        together = self.forward if isinstance(self.forward, DistributedDataParallel) else None
+        with together.no_sync() if together and not last else nullcontext():
             loss = self._loss(batch)
             loss.backward()
         return float(loss.detach())
