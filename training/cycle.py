@@ -162,7 +162,7 @@ class Cycle:
 
     def lineage(self, job: Job) -> dict[str, Any]:
         """Where the bundle comes from; origin and licence of the base go with all its descendants."""
-        own = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
+        own: dict[str, str | None] = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
         own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
         before = self.parent(job)
         inherited = bundle.Manifest.load(before).lineage if before else {}
