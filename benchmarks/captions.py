@@ -31,11 +31,11 @@ from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
 from training.data import Line
+from training.hyper import Hyper
 from training.job import BEST, Lines, load, restore
 from training.learner import Learner
 from training.loop import Loop
 from training.place import Alone
-from training.recipe import Hyper
 
 PIXELS = 60_000_000
 

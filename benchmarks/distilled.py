@@ -28,7 +28,7 @@ from redpencil.metrics import cer
 from redpencil.reader import LineReader, read_parallel
 from training import base, data
 from training.data import Line
-from training.recipe import Hyper
+from training.hyper import Hyper
 from training.recipes import crnn
 from training.unlabelled import SURE
 

@@ -131,8 +131,8 @@ class Decoder:
 class Steps(Protocol):
     """What decodes: a graph, or a model in training."""
 
-    past: Mapping[str, tuple[int, int]]
-
+    @property
+    def past(self) -> Mapping[str, tuple[int, int]]: ...
     def run(
         self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], memory: Tensors, past: Tensors
     ) -> tuple[NDArray[np.float32], Tensors]: ...

@@ -29,7 +29,7 @@ def photo(image: Pixels, rng: np.random.Generator, strength: float = 1.0, uprigh
     if rng.random() < 0.5:
         image = image[:, ::-1]
     if not upright:
-        image = np.rot90(image, rng.integers(4))
+        image = np.rot90(image, int(rng.integers(4)))
     return _light(_nearer(np.ascontiguousarray(image), rng, strength), rng, strength)
 
 
@@ -40,7 +40,8 @@ def _nearer(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     tall, wide = (round(size * rng.uniform(low, 1)) for size in (height, width))
     top, left = rng.integers(height - tall + 1), rng.integers(width - wide + 1)
     part = np.ascontiguousarray(image[top : top + tall, left : left + wide])
-    return cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+    nearer: Pixels = cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR)
+    return nearer
 
 
 def _warp(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
@@ -55,7 +56,9 @@ def _warp(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
         [[stretch, shear, -shear * height / 2], [slope, zoom, lift - slope * width / 2 * rng.random()]]
     )
     size = (max(8, round(width * stretch)), height)
-    return cv2.warpAffine(line, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REPLICATE
+    warped: Pixels = cv2.warpAffine(line, turn, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    return warped
 
 
 def _weight(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
@@ -63,12 +66,14 @@ def _weight(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     kernel = np.ones((2, 2), np.uint8)
     changed = (cv2.erode if rng.random() < 0.5 else cv2.dilate)(line, kernel)
     share = rng.uniform(0.2, 0.7) * min(strength, 1.4) * min(1.0, line.shape[0] / 40)
-    return cv2.addWeighted(changed, share, line, 1 - share, 0)
+    weighted: Pixels = cv2.addWeighted(changed, share, line, 1 - share, 0)
+    return weighted
 
 
 def _blur(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     sigma = rng.uniform(0.2, 0.9) * strength * line.shape[0] / 40
-    return cv2.GaussianBlur(line, (0, 0), max(sigma, 0.1))
+    blurred: Pixels = cv2.GaussianBlur(line, (0, 0), max(sigma, 0.1))
+    return blurred
 
 
 def _light(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
@@ -76,7 +81,8 @@ def _light(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
     gain = np.exp(rng.normal(0, 0.15 * strength))
     ramp = np.linspace(-1, 1, line.shape[1])[None, :, None] * rng.normal(0, 10 * strength)
     lit = (line.astype(np.float32) - 128) * gain + 128 + rng.normal(0, 12 * strength) + ramp
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    whole: Pixels = np.clip(lit, 0, 255).astype(np.uint8)
+    return whole
 
 
 def _noise(line: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
@@ -100,8 +106,8 @@ def another_scan(image: Pixels, rng: np.random.Generator, strength: float) -> Pi
     if rng.random() < 0.5:
         inwards = rng.uniform(0, 0.03 * min(strength, 4), (4, 2)) * [(1, 1), (-1, 1), (-1, -1), (1, -1)]
         square = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])
-        corners = [(points * (width, height)).astype(np.float32) for points in (square, square + inwards)]
-        turn = cv2.getPerspectiveTransform(*corners)
+        here, there = ((points * (width, height)).astype(np.float32) for points in (square, square + inwards))
+        turn = cv2.getPerspectiveTransform(here, there)
         image = cv2.warpPerspective(
             image, turn, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

@@ -44,7 +44,7 @@ def correct(
     layers = convolutions(twin.graph, exact.graph)
     if not layers:
         return twin  # and no line is looked at
-    made = onnx.ModelProto.FromString(twin.SerializeToString())
+    made: onnx.ModelProto = onnx.ModelProto.FromString(twin.SerializeToString())
     tensors = {t.name: t for t in made.graph.initializer}
     stored = {t.name: numpy_helper.to_array(t) for t in (*exact.graph.initializer, *made.graph.initializer)}
     means = means_of(layers, stored, lines)

@@ -26,7 +26,7 @@ from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
 from training import reach, report, workers
 from training.follow import bar
 from training.freeze import freeze
-from training.job import Cancelled, Ended, Job, Lines, load, restore, working
+from training.job import BEST, Cancelled, Ended, Job, Lines, load, restore, working
 from training.learner import Learner
 from training.quarantine import quarantine
 from training.recipe import LineModel
@@ -153,7 +153,7 @@ class Cycle:
         """The best checkpoint, no further from its parent than the job says, for lines that it knows."""
         model = job.build(self.blobs, lines)
         before = reach.state(model)
-        restore(model, load(job.folder / workers.BEST))
+        restore(model, load(job.folder / BEST))
         if isinstance(model, LineModel):
             reach.go(model, before, reach.state(model), job.reach)
             met = [*lines.again, *lines.learn, *lines.validate, *lines.read]
@@ -162,7 +162,7 @@ class Cycle:
 
     def lineage(self, job: Job) -> dict[str, Any]:
         """Where the bundle comes from; origin and licence of the base go with all its descendants."""
-        own = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
+        own: dict[str, str | None] = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
         own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
         before = self.parent(job)
         inherited = bundle.Manifest.load(before).lineage if before else {}

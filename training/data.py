@@ -26,7 +26,8 @@ from redpencil.types import LineText, Member
 from training.ahead import ahead
 from training.augment import augment
 from training.frozen import Frozen
-from training.recipe import Hyper, LineModel
+from training.hyper import Hyper
+from training.recipe import LineModel
 
 if TYPE_CHECKING:
     from redpencil.blobs import Blobs

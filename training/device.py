@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from training.hyper import Hyper
 from training.learner import Learner
-from training.recipe import Hyper
 
 
 def spread(model: Learner, device: torch.device, world: int) -> nn.Module:

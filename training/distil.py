@@ -26,10 +26,10 @@ from redpencil.errors import RedpencilError
 from redpencil.pixels import Pixels
 from training import priority, validate
 from training.data import Batch, Batches, Line, Stock, batched
+from training.hyper import Hyper
 from training.job import BEST, Lines, load, restore
 from training.loop import Loop
 from training.place import Alone
-from training.recipe import Hyper
 from training.recipes import crnn
 from training.rough import rough
 from training.teacher import Lesson

@@ -20,7 +20,8 @@ from redpencil.suspects import Opinion, Seen
 from training import reach, side_by_side
 from training.data import Batch, Line, batched
 from training.frozen import Frozen
-from training.recipe import FOLLOWED, Hyper, LineModel
+from training.hyper import Hyper
+from training.recipe import FOLLOWED, LineModel
 
 FEWEST = 40
 """Lines, below which readers of their own would learn too little: the parent alone is asked."""
@@ -69,7 +70,7 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
         sides = [np.flatnonzero(half == side).tolist() for side in (0, 1)]
         own = max(1, torch.get_num_threads() // 2)
         with side_by_side.threads(2, own) as both:
-            found = list(both.map(lambda one: room.crossed(*one, hyper), (sides, sides[::-1])))
+            found = list(both.map(room.crossed, sides, sides[::-1], (hyper, hyper)))
         far = reach.least([wrong for _, wrong in found])
         for i, opinion in chain.from_iterable(heard for heard, _ in found if len(said) >= FEWEST):
             opinions[i].append(opinion)
@@ -99,7 +100,7 @@ class Room:
     ) -> tuple[list[tuple[int, Opinion]], list[int]]:
         """What a reader taught by some of the lines makes of others, and its errors on the way back."""
         reader = self.taught(learn, hyper)
-        words = self.parent.language and self.parent.language.words
+        words = self.parent.language.words if self.parent.language else None
         spoken = Language.of((self.texts[i] for i in learn), words)
         said = list(zip(judge, self.opinions(reader, judge, spoken), strict=True))
         measured = np.random.default_rng(hyper.seed).permutation(judge)[:MEASURED].tolist()

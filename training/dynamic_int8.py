@@ -102,7 +102,9 @@ class Graph:
             return numpy_helper.to_array(self.stored[name])
         node = self.by_output[name]
         given = {n: self._value(n) for n in node.input if n}
-        found: NDArray[Any] = ReferenceEvaluator(node).run([name], given)[0]
+        answers = ReferenceEvaluator(node).run([name], given)
+        assert isinstance(answers, list)  # intermediate results, which would be named, are not asked for
+        found: NDArray[Any] = answers[0]
         return found
 
     def _looked_up(self, node: NodeProto, rows: str) -> Iterator[NodeProto]:

@@ -61,7 +61,8 @@ def shares(met: Met) -> NDArray[np.float32]:
     """By what each channel is divided: the square root of its width beside the widest, so that what other
     lines bring still has room."""
     widths = met.widths / met.widths.max()
-    return np.sqrt(np.maximum(widths, LEAST**2)).astype(np.float32)
+    roots: NDArray[np.float32] = np.sqrt(np.maximum(widths, LEAST**2)).astype(np.float32)
+    return roots
 
 
 def noisy(met: Met) -> bool:

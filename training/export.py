@@ -22,7 +22,8 @@ from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.reader import OUTPUTS, LineReader, read_parallel
 from redpencil.types import Precision
-from training.quantize import Image, Twin, careful
+from training.probe import Image
+from training.quantize import Twin, careful
 from training.recipe import LineModel
 
 OPSET = 20

@@ -47,7 +47,8 @@ def _of_channels(weights: Values, axis: int) -> Values:
     """A convolution may be worked out channel by channel of its image, or place by place."""
     rows = np.moveaxis(weights, axis, 0)
     orders = rows, np.moveaxis(rows, 1, -1)
-    return np.max([largest(order.reshape(len(rows), -1)) for order in orders], 0)
+    most: Values = np.max([largest(order.reshape(len(rows), -1)) for order in orders], 0)
+    return most
 
 
 def shrunk(whole: Values, scale: Values) -> tuple[Values, Values]:

@@ -11,6 +11,7 @@ from redpencil.errors import BadInput
 
 YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
+COUNTS: tuple[str, ...]
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
 COUNTS += ("loaders", "keep_every", "length_penalty")

@@ -25,8 +25,8 @@ from training.learner import Learner, Lessons
 
 if TYPE_CHECKING:
     from training.data import Line
+    from training.hyper import Hyper
     from training.job import Lines
-    from training.recipe import Hyper
 
 Named = dict[str, Tensor]
 
@@ -105,7 +105,7 @@ def visible(length: Tensor, past: int, steps: int) -> Tensor:
 
 def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
     """Softmax attention: [B,h,S,d] over [B,h,T,d], where `seen` bool broadcasts to [B,h,S,T]."""
-    weights = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
+    weights: Tensor = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
     if seen is not None:
         weights = weights.masked_fill(~seen, torch.finfo(weights.dtype).min)
     return weights.softmax(-1) @ value
@@ -113,7 +113,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
 
 def apart(x: Tensor, heads: int) -> Tensor:
     """[B,T,h*d] -> [B,h,T,d]."""
-    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+    cut: Tensor = x.unflatten(-1, (heads, -1))
+    return cut.transpose(1, 2)
 
 
 def together(x: Tensor) -> Tensor:

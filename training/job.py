@@ -18,8 +18,8 @@ from redpencil.errors import Damaged, RedpencilError
 from redpencil.settings import Settings
 from redpencil.types import Member, Run, Snapshot, Split
 from training import data, recipe
+from training.hyper import Hyper
 from training.learner import Learner
-from training.recipe import Hyper
 
 FEWEST_SHOWN = 40
 """Lines of each kind that a graph is checked with, if there are so many."""

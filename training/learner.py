@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
+from dataclasses import Field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -15,16 +16,18 @@ from redpencil.settings import Settings
 
 if TYPE_CHECKING:
     from training.data import Line
+    from training.hyper import Hyper
     from training.job import Lines
-    from training.recipe import Hyper
 
 
 class Marks(Protocol):
     """A dataclass of measures, each of which becomes `val_NAME` of the history, or, where no line was set
     aside and lines are marked that are learned from, `heart_NAME`."""
 
-    loss: float
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
+    @property
+    def loss(self) -> float: ...
     @property
     def score(self) -> float:
         """What the best epoch has least of."""

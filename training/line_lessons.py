@@ -7,8 +7,9 @@ from collections.abc import Generator
 from torch import Tensor
 
 from training.data import Batch, Batches, Stock
+from training.hyper import Hyper
 from training.job import Lines
-from training.recipe import Hyper, LineModel
+from training.recipe import LineModel
 from training.validate import Marks, mark
 
 

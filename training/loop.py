@@ -16,10 +16,10 @@ from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
 from training.device import autocast, spread
+from training.hyper import Hyper
 from training.job import Cancelled, Ended, Lines, learned, restore
 from training.learner import Batch, Learner, Marks
 from training.place import Place
-from training.recipe import Hyper
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
 
@@ -128,8 +128,8 @@ class Loop:
         batch = batch.to(self.device)
         if self.side_by_side:
             return self.side_by_side.backward(batch, self._loss)
-        alone = isinstance(self.forward, DistributedDataParallel) and not last
-        with self.forward.no_sync() if alone else nullcontext():
+        together = self.forward if isinstance(self.forward, DistributedDataParallel) else None
+        with together.no_sync() if together and not last else nullcontext():
             loss = self._loss(batch)
             loss.backward()
         return float(loss.detach())

@@ -20,9 +20,10 @@ from redpencil.errors import BadInput, NotFound, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Split
-from training import recipe, workers
+from training import recipe
 from training.freeze import freeze
-from training.job import Job, load, restore
+from training.hyper import Hyper
+from training.job import BEST, Job, load, restore
 from training.learner import Learner
 from training.record import Record
 from training.unlabelled import ask
@@ -73,7 +74,7 @@ def learner(store: Store, blobs: Blobs, record: Record, settings: Settings) -> t
 
 
 def checkpoint(job: Job, blobs: Blobs) -> Learner:
-    best = job.folder / workers.BEST
+    best = job.folder / BEST
     if not best.exists():
         raise NotFound(f"run {job.run.id} has neither a version nor a checkpoint here")
     model = job.build(blobs, job.lines(blobs))
@@ -126,7 +127,7 @@ def learning(record: Record, made: bundle.Manifest | None) -> Iterator[str]:
     if record.run is None:
         return
     hyper = recipe.find(record.run.recipe).hyper(record.run.params, made)
-    own = [k for k in hyper.to_dict() if k not in recipe.Hyper.__dataclass_fields__]
+    own = [k for k in hyper.to_dict() if k not in Hyper.__dataclass_fields__]
     yield from ("## Learning", "", "| parameter | value |", "|---|---|")
     yield from (f"| `{k}` | {getattr(hyper, k)} |" for k in (*SHOWN, *own))
     yield ""

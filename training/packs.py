@@ -34,6 +34,7 @@ from training.render import DRAWN_PX, Wear, draw, worn
 from training.texts import Lexicon, Rng
 
 Writer = Callable[[Rng, Lexicon], str]
+Fonts = dict[str, tuple[str, ...]]
 WORD_LISTS = {name: Path("/usr/share/dict") / name for name in ("american-english", "ngerman", "french")}
 LICENCES = {
     "fonts-dejavu-core": "Bitstream Vera",
@@ -60,23 +61,26 @@ LICENCES = {
     "fonts-wqy-zenhei": "GPL-2 with font embedding exception",
     "fonts-freefont-ttf": "GPL-3+ with font exception",
 }
-SERIF = {
+SERIF: Fonts = {
     "rehearsal": ("LiberationSerif", "DejaVuSerif", "LinLibertine_R", "OldStandard", "C059", "NimbusRoman",
                   "NotoSerif-", "GFSDidot", "Vollkorn-Regular", "Vollkorn-Italic", "P052"),
     "golden": ("EBGaramond12", "Caladea", "FreeSerif", "JunicodeTwoBeta-Regular", "NimbusRoman",
                "NotoSerifDisplay-Regular"),
 }  # fmt: skip
-SANS = {
+SANS: Fonts = {
     "rehearsal": ("LiberationSans", "DejaVuSans", "Carlito", "Roboto-", "OpenSans-Regular", "NimbusSans",
                   "URWGothic", "OpenSans-Cond", "ComicNeue-Bold", "LinBiolinum_R"),
     "golden": ("Lato-Regular", "Lato-Bold", "Cantarell-Regular", "Cantarell-Bold", "FreeSans",
                "NimbusSansNarrow", "NotoSans-Regular", "NotoSans-Bold"),
 }  # fmt: skip
-MONO = {
+MONO: Fonts = {
     "rehearsal": ("LiberationMono", "DejaVuSansMono", "Courier Prime", "Inconsolata", "NimbusMonoPS-Bold"),
     "golden": ("Hack-", "FreeMono", "NimbusMonoPS-Regular"),
 }
-EAST = {"rehearsal": ("NotoSansCJK", "NotoSerifCJK-Regular"), "golden": ("wqy-zenhei", "NotoSerifCJK-Bold")}
+EAST: Fonts = {
+    "rehearsal": ("NotoSansCJK", "NotoSerifCJK-Regular"),
+    "golden": ("wqy-zenhei", "NotoSerifCJK-Bold"),
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Kind:
     name: str
     share: dict[str, float]
     write: Writer
-    fonts: tuple[dict[str, tuple[str, ...]], ...]
+    fonts: tuple[Fonts, ...]
     heights: tuple[int, int]
 
 
@@ -118,7 +122,8 @@ def write_packs(folder: Path) -> None:
 
 def _write(path: Path, name: str, count: int, seed: int, taken: set[str]) -> None:
     rng, words = np.random.default_rng(seed), lexicon()
-    rows, used = [], set()
+    rows: list[dict[str, str]] = []
+    used: set[str] = set()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as pack:
         for kind in (k for k in KINDS for _ in range(round(k.share[name] * count))):
             file, text = _fresh(rng, kind, name, words, taken)
@@ -152,8 +157,8 @@ def wear(rng: Rng, heights: tuple[int, int]) -> Wear:
     binary = rng.random() < 0.2
     return Wear(
         height=int(rng.integers(low, high)),
-        ink=int(rng.integers(0, 60 + 80 * bad)),
-        paper=int(rng.integers(200 - 40 * bad, 256)),
+        ink=int(rng.integers(0, int(60 + 80 * bad))),
+        paper=int(rng.integers(int(200 - 40 * bad), 256)),
         tilt=float(rng.normal(0, 0.004)),
         blur=0.3 + 1.7 * bad * float(rng.random()),
         noise=0.0 if binary or rng.random() < 0.5 else 24 * bad,

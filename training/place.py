@@ -88,7 +88,8 @@ class Worker:
     def keep(self, state: Callable[[], State], score: float, epoch: int, best: bool) -> None:
         metrics = {"score": score, "epoch": epoch}
         if self.rank:
-            return ray.train.report(metrics)
+            ray.train.report(metrics)
+            return
         folder, now = tempfile.mkdtemp(prefix="checkpoint-"), state()
         self.kept.take(now)
         torch.save(now, Path(folder, FILE))

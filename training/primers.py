@@ -141,7 +141,7 @@ def _running(rng: Rng, script: Script, words: Sequence[str]) -> str:
 
 
 def _mark(rng: Rng, script: Script) -> str:
-    comma, question, semicolon = script.marks
+    comma, question, semicolon = tuple(script.marks)
     marks = (comma,) * 3 + (script.stop,) * 3 + (".", question, "!", semicolon, ":", "-")
     return texts.pick(rng, ("",) * 24 + marks)
 

@@ -57,7 +57,8 @@ class Met:
     @property
     def widths(self) -> NDArray[Any]:
         """From the least to the greatest value of each channel, 0 among them."""
-        return np.maximum(self.high, 0) - np.minimum(self.low, 0)
+        widths: NDArray[Any] = np.maximum(self.high, 0) - np.minimum(self.low, 0)
+        return widths
 
     @property
     def step(self) -> float:

@@ -134,7 +134,7 @@ def restored(twin: onnx.ModelProto, exact: onnx.ModelProto, layers: Set[str]) ->
     """
     rounded = {v for node in exact.graph.node if node.name in layers for v in (*node.input, *node.output)}
     names = _taken_back(twin.graph, rounded)
-    model = onnx.ModelProto.FromString(twin.SerializeToString())
+    model: onnx.ModelProto = onnx.ModelProto.FromString(twin.SerializeToString())
     stay = [n for n in model.graph.node if n.op_type not in PAIR or n.input[0] not in names]
     for node in stay:
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -160,7 +160,7 @@ def _taken_back(graph: onnx.GraphProto, rounded: Set[str]) -> dict[str, str]:
     Each with the name that the value has in FP32. A weight has the second half of a pair alone.
     """
     quantise = {n.output[0]: n.input[0] for n in graph.node if n.op_type == PAIR[0]}
-    names = {}
+    names: dict[str, str] = {}
     for node in (n for n in graph.node if n.op_type == PAIR[1]):
         value = node.output[0].removesuffix(DEQUANT_OUTPUT_SUFFIX)
         if value not in rounded:

@@ -31,7 +31,7 @@ class Vision(nn.Module):
     def __init__(self, tower: Any, height: int, width: int) -> None:
         super().__init__()
         config: Qwen2_5_VLVisionConfig = tower.config
-        self.patch, self.merge = int(config.patch_size), config.spatial_merge_size
+        self.patch, self.merge = int(config.patch_size), int(config.spatial_merge_size)
         self.repeat = int(config.temporal_patch_size)
         self.grid = grid(config, height, width)
         self.tower = tower

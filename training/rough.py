@@ -89,7 +89,8 @@ def _dotted(line: Pixels, rng: Rng) -> Pixels:
     pitch, paper = height / rows, np.float32(np.median(line))
     near = [np.abs((np.arange(n) / pitch) % 1 - 0.5) < rng.uniform(0.3, 0.5) for n in (height, width)]
     inked = (near[0][:, None] & near[1][None])[:, :, None]
-    return np.where(inked, dots, (0.6 * paper + 0.4 * dots)).astype(np.uint8)
+    dotted: Pixels = np.where(inked, dots, (0.6 * paper + 0.4 * dots)).astype(np.uint8)
+    return dotted
 
 
 def _faint(line: Pixels, rng: Rng) -> Pixels:

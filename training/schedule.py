@@ -7,7 +7,7 @@ from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.recipe import Hyper
+    from training.hyper import Hyper
 
 
 def rate(hyper: Hyper, step: int, total: int, patience: Patience) -> float:

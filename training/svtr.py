@@ -58,7 +58,8 @@ class Block(nn.Module):
             reduce, expand = self.squeeze
             x = x * F.hardsigmoid(expand(F.relu(reduce(x.mean((2, 3), keepdim=True)))))
         y = self.down(F.gelu(self.up(x)))
-        return x + y if x.shape[1] == y.shape[1] else y
+        answer: Tensor = x + y if x.shape[1] == y.shape[1] else y
+        return answer
 
 
 class Dense(nn.Module):
@@ -93,7 +94,8 @@ class Mixer(nn.Module):
         mask = None if valid is None else valid[:, None, None]
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
-        return x + self.down(F.silu(self.up(self.norm2(x))))
+        answer: Tensor = x + self.down(F.silu(self.up(self.norm2(x))))
+        return answer
 
 
 class Neck(nn.Module):
@@ -114,4 +116,5 @@ class Neck(nn.Module):
         y = (y + F.silu(self.local(y))).squeeze(2).transpose(1, 2)
         for mixer in self.mixers:
             y = mixer(y, valid)
-        return self.norm(y) + F.silu(self.shortcut(x)).squeeze(2).transpose(1, 2)
+        answer: Tensor = self.norm(y) + F.silu(self.shortcut(x)).squeeze(2).transpose(1, 2)
+        return answer

@@ -22,9 +22,9 @@ from redpencil.metrics import cer, distance, exact, wer
 from redpencil.pixels import Pixels, scaled_for, to_tensor
 from training.ahead import ahead
 from training.data import Line
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
-from training.recipe import Hyper
 from training.schedule import score
 from training.torch_decoder import TorchDecoder
 

@@ -217,7 +217,8 @@ def number(rng: Rng) -> str:
 
 
 def _running(rng: Rng, common: Words, rare: Words) -> str:
-    length, parts, starts = int(rng.integers(14, 62)), [], bool(rng.random() < 0.4)
+    parts: list[str] = []
+    length, starts = int(rng.integers(14, 62)), bool(rng.random() < 0.4)
     while sum(len(p) + 1 for p in parts) < length:
         word = _any_word(rng, common, rare)
         parts.append((word[:1].upper() + word[1:] if starts else word) + _mark(rng))

@@ -51,7 +51,7 @@ def byte_pieces(texts: Iterable[str], size: int) -> Tokenizer:
     return trained(tokenizer, trainer, texts)
 
 
-def trained(tokenizer: Tokenizer, trainer: object, texts: Iterable[str]) -> Tokenizer:
+def trained(tokenizer: Tokenizer, trainer: trainers.Trainer, texts: Iterable[str]) -> Tokenizer:
     """BadInput where the texts hold nothing to learn pieces from."""
     given = [text for text in texts if text.strip()]
     if not given:
@@ -96,6 +96,14 @@ def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 20_000) -> Tok
     new = [w for w in sorted(words) if tokenizer.token_to_id(w) is None]
     tokenizer.add_tokens([AddedToken(w, single_word=True) for w in new])
     return tokenizer
+
+
+def ends(tokenizer: Tokenizer) -> tuple[int, int]:
+    """The ids of what begins and what ends a text, in a tokenizer that was trained here."""
+    start, end = (tokenizer.token_to_id(token) for token in (START, END))
+    assert start is not None  # both are SPECIAL
+    assert end is not None
+    return start, end
 
 
 def fingerprint(tokenizer: Tokenizer) -> tuple[str, ...]:

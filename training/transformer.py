@@ -27,7 +27,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         """[B,S,width] looks at keys and values [B,h,T,d], where `seen` says."""
-        return self.drop(self.out(together(attend(apart(self.query(x), self.heads), key, value, seen))))
+        found = attend(apart(self.query(x), self.heads), key, value, seen)
+        answer: Tensor = self.drop(self.out(together(found)))
+        return answer
 
 
 class FeedForward(nn.Sequential):
@@ -57,7 +59,8 @@ class EncoderLayer(nn.Module):
         located = x + place
         key, value = apart(at.key(located), at.heads), apart(at.value(x), at.heads)
         x = self.norms[0](x + at(located, key, value))
-        return self.norms[1](x + self.feed(x))
+        answer: Tensor = self.norms[1](x + self.feed(x))
+        return answer
 
 
 class DecoderLayer(nn.Module):

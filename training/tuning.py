@@ -26,8 +26,9 @@ from redpencil.store import Store
 from redpencil.types import Run, RunState
 from training import workers
 from training.freeze import checked, manifest_of, start, to_learn_from
+from training.hyper import Hyper
 from training.job import Job
-from training.recipe import ANEW, Hyper, Recipe
+from training.recipe import ANEW, Recipe
 from training.sweep_page import SweepPage
 from training.sweep_trial import trial
 

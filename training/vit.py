@@ -23,12 +23,18 @@ Grid = tuple[int, int]  # rows and columns of patches
 class Sizes(Protocol):
     """What an encoder is made by."""
 
-    patch: int
-    vision_width: int
-    vision_layers: int
-    vision_heads: int
-    vision_inner: int
-    dropout: float
+    @property
+    def patch(self) -> int: ...
+    @property
+    def vision_width(self) -> int: ...
+    @property
+    def vision_layers(self) -> int: ...
+    @property
+    def vision_heads(self) -> int: ...
+    @property
+    def vision_inner(self) -> int: ...
+    @property
+    def dropout(self) -> float: ...
 
 
 def vision(hyper: Sizes, grid: Grid) -> VisionTransformer:

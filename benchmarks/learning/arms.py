@@ -12,7 +12,8 @@ import torch
 from training import data, reach
 from training.data import Line
 from training.doubt import Statement, see
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
 

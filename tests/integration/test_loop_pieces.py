@@ -21,8 +21,9 @@ from training.device import autocast
 from training.follow import Follower, told
 from training.freeze import nothing_to_learn
 from training.frozen import Frozen
+from training.hyper import Hyper
 from training.job import Ended, learned, load, restore
-from training.recipe import Hyper, find
+from training.recipe import find
 from training.record import Record
 from training.track import dataset, numbers
 from training.validate import mark

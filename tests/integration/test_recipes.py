@@ -14,7 +14,7 @@ from redpencil.bundle import Generation, Manifest
 from redpencil.errors import BadInput, NotFound
 from training import data, recipe
 from training.data import Batches, Line
-from training.recipe import Hyper
+from training.hyper import Hyper
 from training.recipes import crnn
 
 torch.set_num_threads(1)  # small models only wait for each other on several

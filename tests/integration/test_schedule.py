@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from training import schedule
-from training.recipe import Hyper
+from training.hyper import Hyper
 from training.schedule import Patience, score
 
 

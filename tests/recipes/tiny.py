@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from redpencil import vocab
 from redpencil.bundle import Manifest
 from redpencil.pixels import Preprocessing
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 
 ROWS = 27
 

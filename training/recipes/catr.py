@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 import torchvision
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -25,8 +26,9 @@ from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
 from training import tokens
 from training.augment import photo
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named, visible
-from training.recipe import Hyper, Recipe
+from training.recipe import Recipe
 from training.transformer import DecoderLayer, EncoderLayer, embedded, pair, shapes
 from training.weights import load_parts
 
@@ -57,13 +59,13 @@ class CatrHyper(Hyper):
 class Catr(ImageToText):
     """Everything learns (the backbone at its own rate), so images are their own features."""
 
-    def __init__(self, tokenizer: tokens.Tokenizer, hyper: CatrHyper, frozen_norm: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, hyper: CatrHyper, frozen_norm: bool) -> None:
         super().__init__()
         check(hyper)
         self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
         self.shape = {k: v for k, v in asdict(hyper).items() if k in OWN} | {"frozen_norm": frozen_norm}
         self.preprocessing = Preprocessing(hyper.side, "rgb", MEAN, STD, width=hyper.side)
-        start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
+        start, end = tokens.ends(tokenizer)
         self.generation = Generation((start,), end, hyper.longest, hyper.beams, hyper.length_penalty)
         self.past_shapes = shapes(hyper.decoder_layers, hyper.heads, hyper.hidden // hyper.heads)
         self.augment = partial(photo, upright=hyper.upright)
@@ -94,8 +96,8 @@ class Catr(ImageToText):
             x = layer(x, place)
         memory: Named = {}
         for i, layer in enumerate(self.decoder):
-            cross = layer.cross
-            key, value = cross.keys(x + place)[0], cross.keys(x)[1]
+            assert isinstance(layer, DecoderLayer)  # as all of them are
+            key, value = layer.cross.keys(x + place)[0], layer.cross.keys(x)[1]
             memory |= {f"{i}.key": key, f"{i}.value": value}
         return memory
 

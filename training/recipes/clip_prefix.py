@@ -22,8 +22,9 @@ from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
 from training import causal_lm, half, lora, pretrained, tokens
 from training.data import Line
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named
-from training.recipe import OF_WRITING, Hyper, Recipe
+from training.recipe import OF_WRITING, Recipe
 from training.weights import load_parts
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP

@@ -25,7 +25,8 @@ from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training.data import EASTERN
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 from training.weights import Floats, fill, load_by_name, load_lstm
 
 STAGES = (  # channels, stride, and the pooling (height, width) behind each convolution; 32 px become 1
@@ -75,7 +76,13 @@ class CRNN(LineModel):
         self.lstm = nn.LSTM(STAGES[-1][0], HIDDEN, num_layers=2, bidirectional=True, batch_first=True)
         self.drop = nn.Dropout(0.2)
         self.head = nn.Conv1d(2 * HIDDEN, len(alphabet) + 1, 1)
-        self.head.bias.data[0] = BLANK_BIAS
+        self.biases[0] = BLANK_BIAS
+
+    @property
+    def biases(self) -> Tensor:
+        """How likely each class is by itself, the blank first."""
+        assert self.head.bias is not None  # a convolution has one unless told otherwise
+        return self.head.bias.data
 
     def forward(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x = features
@@ -124,7 +131,7 @@ def _grown(alphabet: tuple[str, ...], texts: Iterable[str], read: Callable[[CRNN
     """A reader with weights for `alphabet`; characters that are new begin as the least likely."""
     model = CRNN(vocab.grow(alphabet, texts))
     read(model)
-    model.head.bias.data[len(alphabet) + 1 :] = float(model.head.bias.data[: len(alphabet) + 1].min())
+    model.biases[len(alphabet) + 1 :] = float(model.biases[: len(alphabet) + 1].min())
     return model
 
 

@@ -29,7 +29,8 @@ from redpencil.types import Precision
 from training import common_words
 from training.familiar import Familiar
 from training.frozen import Frozen
-from training.recipe import Hyper, LineModel, Recipe
+from training.hyper import Hyper
+from training.recipe import LineModel, Recipe
 from training.spoken import told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.taught import NEVER, Joined, Taught, apart, more
@@ -124,7 +125,8 @@ class PPOCR(LineModel):
         """Which lines are read by what was taught, bool [B,1,1]."""
         if self.familiar is None or self.everywhere:
             return torch.ones_like(features[:, :1, 0, :1], dtype=torch.bool)
-        return self.familiar(features, valid)[:, None, None]
+        alike: Tensor = self.familiar(features, valid)
+        return alike[:, None, None]
 
     def export_module(self) -> nn.Module:
         return Joined(self, self.taught).eval() if self.taught else super().export_module()
@@ -151,7 +153,8 @@ class PPOCR(LineModel):
         if rehearsed is None or not rehearsed.any():
             return ctc
         inside = torch.arange(moved.shape[1], device=moved.device) < input_lengths[:, None]
-        return ctc + STAY * moved[inside & rehearsed[:, None]].float().square().mean()
+        price: Tensor = STAY * moved[inside & rehearsed[:, None]].float().square().mean()
+        return ctc + price
 
 
 def valid(features: Tensor, widths: Tensor | None) -> Tensor | None:

@@ -25,9 +25,10 @@ from redpencil.types import Precision, Task
 from redpencil.vlm import start_of
 from training import causal_lm, half, lora, pretrained, qwen_hub, tokens
 from training.data import Line
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named
 from training.qwen_vision import Vision
-from training.recipe import Hyper, Recipe
+from training.recipe import Recipe
 from training.weights import load_parts
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
@@ -78,7 +79,9 @@ class QwenVl(ImageToText):
         self.past_shapes = self.language.past_shapes
         before, after = (tokenizer.encode(part.format(prompt=hyper.prompt)).ids for part in CHAT)
         start = (*before, *(-k - 1 for k in range(self.vision.count)), *after)
-        self.generation = Generation(start, tokenizer.token_to_id("<|im_end|>"), hyper.longest)
+        end = tokenizer.token_to_id("<|im_end|>")
+        assert end is not None  # as whole_of has checked
+        self.generation = Generation(start, end, hyper.longest)
         places = self._places(len(before), len(start) + hyper.longest)
         self.register_buffer("places", places, persistent=False)
 

@@ -28,8 +28,9 @@ from redpencil.types import Precision, Task
 from training import tokens
 from training.attention_map import drawn
 from training.augment import another_scan, augment, photo
+from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named, apart, visible
-from training.recipe import Hyper, Recipe
+from training.recipe import Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
 from training.transformer import Attention, FeedForward, embedded, joined, pair, shapes
 from training.vit import Grid, load_vision, regridded, vision
@@ -74,6 +75,7 @@ class VitGatedHyper(Hyper):
     length_penalty: float = 1.0  # of beams: above 1 longer texts win, below shorter ones
 
 
+OWN: tuple[str, ...]
 OWN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
 OWN += ("hidden", "heads", "inner", "layers", "cross_every", "longest", "shown")
 
@@ -102,7 +104,8 @@ class GatedLayer(nn.Module):
     def look(self, text: Tensor, memory: Pair) -> Tensor:
         """What the text [B,S,width] finds in the image, each channel as far as its gate is open."""
         found = self.cross(text, *memory)
-        return torch.sigmoid(self.gate(torch.cat([text, found], -1))) * found
+        weighed: Tensor = torch.sigmoid(self.gate(torch.cat([text, found], -1))) * found
+        return weighed
 
 
 class VitGated(ImageToText):
@@ -113,9 +116,8 @@ class VitGated(ImageToText):
         check(hyper)
         self.tokenizer, self.alphabet = tokenizer, tokens.fingerprint(tokenizer)
         self.shape = {name: asdict(hyper)[name] for name in OWN}
-        side = {"height": hyper.height, "width": hyper.width, "fit": hyper.fit}
-        self.preprocessing = Preprocessing(channels="rgb", mean=MEAN, std=STD, **side)
-        start, end = (tokenizer.token_to_id(t) for t in (tokens.START, tokens.END))
+        self.preprocessing = Preprocessing(hyper.height, "rgb", MEAN, STD, width=hyper.width, fit=hyper.fit)
+        start, end = tokens.ends(tokenizer)
         self.generation = Generation((start,), end, hyper.longest, hyper.beams, hyper.length_penalty)
         self.past_shapes = shapes(hyper.layers, hyper.heads, hyper.hidden // hyper.heads)
         self.grid: Grid = (hyper.height // hyper.patch, hyper.width // hyper.patch)
@@ -142,7 +144,7 @@ class VitGated(ImageToText):
         cells = self.narrow(self._seen(features))
         memory: Named = {}
         for i in self.looking:
-            key, value = self.layers[i].cross.keys(cells)
+            key, value = self._cross(i).keys(cells)
             memory |= {f"{i}.key": key, f"{i}.value": value}
         return memory
 
@@ -169,6 +171,12 @@ class VitGated(ImageToText):
         """A PNG per image: where the decoder looked for each token that it wrote."""
         self.eval()
         return {f"attention_{i}.png": self._picture(image) for i, image in enumerate(images)}
+
+    def _cross(self, number: int) -> Attention:
+        """The attention to the image of a layer that looks."""
+        layer = self.layers[number]
+        assert isinstance(layer, GatedLayer)  # as all of them are
+        return layer.cross
 
     def _resized(self, images: Tensor) -> Tensor:
         """A batch at one of the sizes to train at, drawn by torch's own seed."""
@@ -204,7 +212,7 @@ class VitGated(ImageToText):
             query, key = apart(cross.query(given[0]), cross.heads), given[1]
             seen.append((query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).mean(1))
 
-        hooks = [self.layers[i].cross.register_forward_hook(note) for i in self.looking]
+        hooks = [self._cross(i).register_forward_hook(note) for i in self.looking]
         start = list(self.generation.start)
         given = torch.tensor([[*start, *written]], device=self.words.weight.device)
         none = {n: self.words.weight.new_zeros(1, h, 0, d) for n, (h, d) in self.past_shapes.items()}
@@ -212,7 +220,8 @@ class VitGated(ImageToText):
         for hook in hooks:
             hook.remove()
         mean = torch.stack(seen).mean(0)[0, len(start) - 1 : -1, 1:]
-        return mean.unflatten(1, self.grid).float().cpu()
+        cells: Tensor = mean.unflatten(1, self.grid)
+        return cells.float().cpu()
 
 
 def another(image: Pixels, rng: np.random.Generator, strength: float) -> Pixels:
