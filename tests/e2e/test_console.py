@@ -77,18 +77,14 @@ def test_an_image_is_read_and_corrected_by_keyboard(stack: Stack, store: Store, 
     said = {"prediction_id": prediction, "region": "p0-b2", "text": "by Bob", "author": "Bob"}
     httpx.post(f"{stack.settings.services}/v1/corrections", json=said).raise_for_status()
     browser.press(ENTER)  # on a page that does not know of it
-    assert "Bob has corrected this line meanwhile: 'by Bob'" in told(browser)
+    is_told(browser, "Bob has corrected this line meanwhile: 'by Bob'")
     assert all("409" in error for error in browser.errors())
 
 
-def told(browser: Browser) -> str:
-    """What the notice says, as soon as it says something."""
-    words: str = browser.until(
-        lambda: browser.run("return document.getElementById('notice').textContent"),
-        timeout_s=30,
-        what="a notice",
-    )
-    return words
+def is_told(browser: Browser, words: str) -> None:
+    """Wait for a notice that says so."""
+    said = "return document.getElementById('notice').textContent"
+    browser.until(lambda: words in browser.run(said), timeout_s=30, what=f"the notice {words!r}")
 
 
 def test_of_several_files_the_one_that_cannot_be_read_is_named(
@@ -98,7 +94,7 @@ def test_of_several_files_the_one_that_cannot_be_read_is_named(
     browser.open(stack.settings.services)
     browser.type("#file", f"{tmp_path / 'words.png'}\n{RECEIPT}")
     browser.find(".crop[src]", timeout_s=30)
-    assert "1 of 2 were read. words.png: these bytes are not an image" in told(browser)
+    is_told(browser, "1 of 2 were read. words.png: these bytes are not an image")
     assert all("422" in error for error in browser.errors())
 
 
