@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from redpencil.errors import Damaged
-from redpencil.formats import Pixels
+from redpencil.frames import Pixels
 
 Name = Literal["golden", "rehearsal", "primer"]
 

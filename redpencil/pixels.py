@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redpencil.errors import BadInput
-from redpencil.formats import Pixels, each_page, is_heavy, open_pages
+from redpencil.formats import each_page, is_heavy, open_pages
+from redpencil.frames import Pixels
 from redpencil.types import Polygon
 
 __all__ = [

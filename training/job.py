@@ -136,9 +136,7 @@ class Job:
         parent = fetch(self.parent, blobs, self.settings.home / "bundles") if self.parent else None
         corrected = (*lines.again, *lines.learn, *lines.validate)
         texts = [x.text for x in (*corrected, *lines.primer, *lines.rehearse, *lines.read)]
-        model = recipe.find(self.run.recipe).build(parent, texts, self.hyper)
-        model.expect(self.settings)
-        return model
+        return recipe.find(self.run.recipe).build(parent, texts, self.hyper)
 
 
 @dataclass(frozen=True)

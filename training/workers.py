@@ -192,7 +192,9 @@ def work(config: dict[str, Any]) -> Ended:
     try:
         with Live(Page(job)) as live:
             lines = job.lines(blobs)
-            loop = Loop(job.hyper, job.build(blobs, lines), lines, Follower(store, job.run.id, live), place)
+            model = job.build(blobs, lines)
+            model.expect(job.settings)
+            loop = Loop(job.hyper, model, lines, Follower(store, job.run.id, live), place)
             return replace(loop.run(), machine=_machine(loop))
     except RedpencilError as error:
         # Trying again would not help; alone, a worker may say so instead of being restarted.
