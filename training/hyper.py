@@ -128,6 +128,8 @@ def yes_or_no(name: str, value: Any) -> bool:
 
 def _as(kind: type, name: str, value: Any) -> Any:
     try:
+        if kind is int and isinstance(value, float) and not value.is_integer():
+            raise ValueError("it has a fraction")
         return YES_NO[str(value).lower()] if kind is bool else kind(value)
     except (TypeError, ValueError, KeyError) as error:
         raise BadInput(f"training parameter {name} must be {kind.__name__}, not {value!r}") from error

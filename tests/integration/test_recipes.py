@@ -55,6 +55,7 @@ def test_training_parameters_are_checked() -> None:
     with pytest.raises(BadInput, match="steps must be int"):
         Hyper().updated({"steps": "many"})
     for wrong, said in (
+        ({"batch": 8.9}, "batch must be int, not 8.9"),
         ({"schedule": "linear"}, "schedule is one of cosine, step, plateau"),
         ({"precision": "fp16"}, "precision is one of bf16, fp32"),
         ({"replay": 1}, "below 1"),
