@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModel,
@@ -71,19 +73,10 @@ def main() -> None:
 
 def qwen_vl(folder: Path, layers: int) -> None:
     """Qwen2.5-VL-3B with so many layers, and its processor."""
-    tokenizer = qwen_tokenizer()
-    id_of = tokenizer.token_to_id
+    tokenizer = qwen_tokenizer(TEXTS, 2000)
     depth = max(1, 32 * layers // QWEN_VL_LAYERS)
-    ends = {"bos_token_id": id_of("<|endoftext|>"), "eos_token_id": id_of("<|im_end|>")}
-    config = Qwen2_5_VLConfig(
-        vision_config=QWEN_VL_VISION | {"depth": depth, "fullatt_block_indexes": [*range(7, depth, 8)]},
-        text_config=QWEN_VL_TEXT | {"num_hidden_layers": layers} | ends,
-        image_token_id=id_of("<|image_pad|>"),
-        video_token_id=id_of("<|video_pad|>"),
-        vision_start_token_id=id_of("<|vision_start|>"),
-        vision_end_token_id=id_of("<|vision_end|>"),
-        tie_word_embeddings=True,
-    )
+    vision = QWEN_VL_VISION | {"depth": depth, "fullatt_block_indexes": [*range(7, depth, 8)]}
+    config = qwen_config(tokenizer, vision, QWEN_VL_TEXT | {"num_hidden_layers": layers})
     torch.set_default_dtype(torch.bfloat16)
     model = Qwen2_5_VLForConditionalGeneration(config)
     with torch.no_grad():  # what no token stands for is never the likeliest
@@ -92,16 +85,34 @@ def qwen_vl(folder: Path, layers: int) -> None:
     qwen_hub.processor(tokenizer).save_pretrained(folder)
 
 
-def qwen_tokenizer() -> Tokenizer:
+def qwen_config(
+    tokenizer: Tokenizer, vision: dict[str, Any], text: dict[str, Any], tied: bool = True
+) -> Qwen2_5_VLConfig:
+    """Qwen2.5-VL of such sizes, by the special tokens of a tokenizer."""
+    id_of = tokenizer.token_to_id
+    ends = {"bos_token_id": id_of("<|endoftext|>"), "eos_token_id": id_of("<|im_end|>")}
+    return Qwen2_5_VLConfig(
+        vision_config=vision,
+        text_config=text | ends,
+        image_token_id=id_of("<|image_pad|>"),
+        video_token_id=id_of("<|video_pad|>"),
+        vision_start_token_id=id_of("<|vision_start|>"),
+        vision_end_token_id=id_of("<|vision_end|>"),
+        tie_word_embeddings=tied,
+    )
+
+
+def qwen_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """A small byte-level one with Qwen's special tokens."""
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=2000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocabulary, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
 

@@ -58,7 +58,7 @@ class TextReader:
         self._encoder = load_session(folder, encoder, device, threads)
         self._decoder = Decoder(load_session(folder, decoder, device, threads), folder / decoder.file)
         shared = MOST if self.precision is Precision.FP32 else 1
-        self._decode = Together(self._all, shared, 1 if device == "cuda" else os.cpu_count() or 1)
+        self._decode = Together(self._all, shared, 1 if device == "cuda" else len(os.sched_getaffinity(0)))
 
     def read(self, line: Pixels) -> LineText:
         """Write the text of one image (H x W x 3, uint8 RGB).

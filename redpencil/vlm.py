@@ -69,7 +69,7 @@ class VlmReader:
 
     def _check_base(self) -> None:
         """NotReady where the server runs another model than the one that is adapted."""
-        listed = _content(self._get("models"))["data"]
+        listed = _content(self._call("GET", "models"))["data"]
         bases = {str(m.get(k) or "") for m in listed if not m.get("parent") for k in ("id", "root")}
         if Path(self.adapters.base).name not in {Path(base).name for base in bases}:
             raise NotReady(
@@ -101,9 +101,6 @@ class VlmReader:
 
     def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         return self._call("POST", path, json=body)
-
-    def _get(self, path: str) -> httpx.Response:
-        return self._call("GET", path)
 
     def _call(self, method: str, path: str, **how: Any) -> httpx.Response:
         try:

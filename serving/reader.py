@@ -17,7 +17,6 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from redpencil.direction import runs_left
-from redpencil.formats import is_pdf
 from redpencil.pixels import Pixels, crop_line, each_page, is_heavy, open_pages, whole
 from redpencil.reader import LineReader
 from redpencil.reader import Reader as BundleReader
@@ -86,7 +85,7 @@ class Desk:
     ) -> tuple[str, C, Reading]:
         """The image's sha256, what `choose` (given it) said beside the reader, and what was read."""
         lane = self._pool.lane()
-        if mode == "page" or is_pdf(upload.data) or (mode == "auto" and len(upload.data) > LIKELY_PAGE_BYTES):
+        if mode == "page" or (mode == "auto" and len(upload.data) > LIKELY_PAGE_BYTES):
             sha256 = await lane.run(_sha256, upload.data)
             reader, chosen = choose(sha256)
             return sha256, chosen, await self._document(lane, upload, mode, reader)

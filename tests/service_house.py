@@ -152,6 +152,12 @@ def error(answer: httpx.Response) -> str:
     return str(answer.json()["error"]["message"])
 
 
+def post(client: Client, body: Any, key: str | None = None) -> Any:
+    """State corrections, under an idempotency key if one is given."""
+    headers = {"idempotency-key": key} if key else {}
+    return client.post("/v1/corrections", json=body, headers=headers)
+
+
 def correct(client: Client, prediction: Any, text: str, **fields: Any) -> None:
     """Say over HTTP what the prediction should have read."""
     body = {"prediction_id": prediction.id, "text": text} | fields

@@ -9,10 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 
+from benchmarks.random_models import qwen_config, qwen_tokenizer
 from redpencil import datasets
 from redpencil.blobs import Blobs
 from redpencil.ids import new_id
@@ -23,8 +23,6 @@ from redpencil.types import Correction, Image, Kind, Run, RunState, Task
 from training.data import Line
 from training.render import Wear, demo_font, draw, worn
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>"]
-SPECIAL += ["<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"]
 WORDS = ["red", "pencil", "reads", "ten", "lines", "by", "heart", "and", "then", "stops"]
 SAID = ["system user assistant You are a helpful assistant", "Read the text in the image", *WORDS]
 SIZES = {
@@ -52,42 +50,16 @@ SIZES = {
 def write(folder: Path, tied: bool = True) -> Path:
     """Make the folder: configuration, weights and tokenizer, as the real one has them."""
     folder.mkdir(parents=True)
-    tokenizer = _tokenizer()
+    tokenizer = qwen_tokenizer(SAID, 380)
     tokenizer.save(str(folder / "tokenizer.json"))
+    config = qwen_config(tokenizer, SIZES["vision_config"], SIZES["text_config"], tied)
     torch.manual_seed(0)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer, tied))
+    model = Qwen2_5_VLForConditionalGeneration(config)
     for name, weight in model.named_parameters():
         if weight.ndim > 1:
             nn.init.normal_(weight, std=0.5 if "embed_tokens" in name else 0.15)
     model.save_pretrained(folder)
     return folder
-
-
-def _config(tokenizer: Tokenizer, tied: bool) -> Qwen2_5_VLConfig:
-    id_of = tokenizer.token_to_id
-    ends = {"bos_token_id": id_of("<|endoftext|>"), "eos_token_id": id_of("<|im_end|>")}
-    return Qwen2_5_VLConfig(
-        vision_config=SIZES["vision_config"],
-        text_config=SIZES["text_config"] | ends,
-        image_token_id=id_of("<|image_pad|>"),
-        video_token_id=id_of("<|video_pad|>"),
-        vision_start_token_id=id_of("<|vision_start|>"),
-        vision_end_token_id=id_of("<|vision_end|>"),
-        tie_word_embeddings=tied,
-    )
-
-
-def _tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.normalizer = normalizers.NFC()
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=380, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(SAID, trainer)
-    return tokenizer
 
 
 def image(word: str) -> Pixels:

@@ -35,17 +35,33 @@ def said_of(connection: Connection, images: Collection[str]) -> set[Said]:
 
 
 def supersede(connection: Connection, predictions: Sequence[Prediction]) -> None:
-    """Let what a model had read of the same images before wait no more."""
+    """Let what a model had read of the same images before wait no more; most it had never read."""
     newest = {(p.image, p.model): p.id for p in sorted(predictions, key=lambda p: p.id)}
-    for some in chunks(sorted({image for image, _ in newest})):
+    again = [
+        (key, newest[key])
+        for key in _read_before(connection, {image for image, _ in newest})
+        if key in newest
+    ]
+    for some in chunks(sorted({image for (image, _), _ in again})):
         # in one order: two writers of the same images cannot wait for each other in a circle
         turn = select(_images.c.sha256).where(_images.c.sha256.in_(some)).order_by(_images.c.sha256)
         connection.execute(turn.with_for_update(key_share=True))
-    for (image, model), id in newest.items():
+    for (image, model), id in again:
         mine = _predictions.c.image == image, _predictions.c.model == model
         older = select(_predictions.c.id).where(*mine, _predictions.c.id < id)
         stands = _blocks.c.review.is_not(None), _blocks.c.prediction.in_(older)
         connection.execute(update(_blocks).where(*stands).values(review=None))
+
+
+def _read_before(connection: Connection, images: Collection[str]) -> list[tuple[str, str]]:
+    """Those of the images that a model has read more than once, with the model."""
+    both = _predictions.c.image, _predictions.c.model
+    several = select(*both).group_by(*both).having(func.count() > 1)
+    found: list[tuple[str, str]] = []
+    for some in chunks(sorted(images)):
+        rows = connection.execute(several.where(_predictions.c.image.in_(some)))
+        found += [(row.image, row.model) for row in rows]
+    return found
 
 
 def count(connection: Connection, model: str) -> int:

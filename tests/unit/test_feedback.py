@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from service_house import Client, World, error
+from service_house import Client, World, error, post
 
 from redpencil.snapshot import take
 from redpencil.types import ModelVersion, Task
@@ -22,11 +22,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def client(world: World) -> Client:
     return world.client()
-
-
-def post(client: Client, body: Any, key: str | None = None) -> Any:
-    headers = {"idempotency-key": key} if key else {}
-    return client.post("/v1/corrections", json=body, headers=headers)
 
 
 def test_a_single_line_needs_no_region(world: World, client: Client) -> None:

@@ -3,10 +3,9 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from service_house import Client, World
+from service_house import Client, World, post
 
 from services import transfer
 
@@ -21,11 +20,6 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def client(world: World) -> Client:
     return world.client()
-
-
-def post(client: Client, body: Any, key: str | None = None) -> Any:
-    headers = {"idempotency-key": key} if key else {}
-    return client.post("/v1/corrections", json=body, headers=headers)
 
 
 def test_an_export_comes_back_in_as_it_was(

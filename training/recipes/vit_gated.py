@@ -75,9 +75,8 @@ class VitGatedHyper(Hyper):
     length_penalty: float = 1.0  # of beams: above 1 longer texts win, below shorter ones
 
 
-OWN: tuple[str, ...]
-OWN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
-OWN += ("hidden", "heads", "inner", "layers", "cross_every", "longest", "shown")
+SEEN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
+OWN = (*SEEN, "hidden", "heads", "inner", "layers", "cross_every", "longest", "shown")
 
 
 class GatedLayer(nn.Module):
