@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
-LATER = ("familiar", "before", "language", "words", "adapters")
+LATER = ("familiar", "before", "language", "words", "own_words", "adapters")
 """Fields that came later; they are written only where there is something to say."""
+SINGLE = ("tokenizer", "familiar", "language", "words", "own_words")
+"""Fields that name one file."""
 DECODERS = ("ctc", "autoregressive", "vlm")
 # How protobuf spells the key under which a graph names a file of weights outside itself.
 _EXTERNAL_WEIGHTS = b"\n\x08location\x12"
@@ -83,11 +85,11 @@ class Adapters:
 class Manifest:
     """What bundle.json says: how to prepare an image, run the graphs and read what they answer.
 
-    `alphabet` is a CTC reader's, and so are `language`, of the texts that it has learned, and `words`, both
-    of redpencil/language.py; `decoders`, `tokenizer` and `generation` are an autoregressive one's, whose
-    `graphs` are its encoders; `adapters` are of the decoder "vlm", and FP32 is then what its server
-    computes in. Its folder may hold the reader that it went on from as well: then the graph
-    `familiar` says which images are its own, and `before` reads the others.
+    `alphabet` is a CTC reader's, and so are `language`, of the texts that it has learned, `words` and
+    `own_words`, all of redpencil/language.py; `decoders`, `tokenizer` and `generation` are an
+    autoregressive one's, whose `graphs` are its encoders; `adapters` are of the decoder "vlm", and FP32 is
+    then what its server computes in. Its folder may hold the reader that it went on from as well: then the
+    graph `familiar` says which images are its own, and `before` reads the others.
     """
 
     preprocessing: Preprocessing
@@ -105,11 +107,12 @@ class Manifest:
     before: Manifest | None = None
     language: Graph | None = None
     words: Graph | None = None
+    own_words: Graph | None = None
     adapters: Adapters | None = None
 
     def files(self) -> list[Graph]:
         """Every file of the bundle beside its manifest."""
-        single = [file for file in (self.tokenizer, self.familiar, self.language, self.words) if file]
+        single = [file for name in SINGLE if (file := getattr(self, name))]
         others = self.before.files() if self.before else []
         others += [self.adapters.config] if self.adapters else []
         return [*self.graphs.values(), *self.decoders.values(), *single, *others]
@@ -144,7 +147,7 @@ class Manifest:
         for kind in ("graphs", "decoders"):
             content[kind] = {Precision(p): Graph(**g) for p, g in content.get(kind, {}).items()}
         content["precision"] = Precision(content["precision"])
-        for kind in ("tokenizer", "familiar", "language", "words"):
+        for kind in SINGLE:
             content[kind] = Graph(**content[kind]) if content.get(kind) else None
         if generation := content.get("generation"):
             content["generation"] = Generation(**generation | {"start": tuple(generation["start"])})
@@ -195,7 +198,7 @@ class Manifest:
             raise Damaged(f"{MANIFEST} has adapters and no canvas: its preprocessing lacks a width")
 
     def _check_generation(self) -> None:
-        if self.language or self.words:
+        if self.language or self.words or self.own_words:
             raise Damaged(f"{MANIFEST} names a language, which an autoregressive decoder does not use")
         if self.tokenizer is None or self.generation is None or set(self.decoders) != set(self.graphs):
             raise Damaged(f"{MANIFEST} lacks the tokenizer, the generation or a decoder of its reader")

@@ -35,13 +35,17 @@ MOST = 100_000
 
 
 class Language:
-    """How well a text goes on, by the `pieces` of texts (see `NGram`), and by `words` where it has any.
+    """How well a text goes on, by the `pieces` of texts (see `NGram`), and by words where it has any.
 
-    Safe to use from many threads.
+    `words` are of any language; `own_words`, of those that its texts are in, stand in for them in lines
+    that are like the texts. Safe to use from many threads.
     """
 
-    def __init__(self, pieces: Mapping[str, int], words: Words | None = None) -> None:
-        self.pieces, self.words = pieces, words
+    def __init__(
+        self, pieces: Mapping[str, int], words: Words | None = None, own_words: Words | None = None
+    ) -> None:
+        self.pieces, self.words, self.own_words = pieces, words, own_words
+        self._heeded = own_words or words
         self._texts = NGram(pieces)
         self._known: dict[tuple[str, str], float] = {}
 
@@ -59,7 +63,7 @@ class Language:
                 counts, key=lambda piece: (-counts[piece], piece not in new, crc32(piece.encode()))
             )
             counts = Counter({piece: counts[piece] for piece in ranked[:MOST]})
-        return type(self)(counts, self.words)
+        return type(self)(counts, self.words, self.own_words)
 
     def knows(self, text: str) -> bool:
         """Whether it has been told a text: every piece of it, or most where it could not keep all."""
@@ -73,7 +77,10 @@ class Language:
         if not (manifest.language or manifest.words):
             return None
         pieces = _pieces(folder, manifest.language) if manifest.language else {}
-        return cls(pieces, Words.load(folder, manifest.words) if manifest.words else None)
+        words, own_words = (
+            Words.load(folder, file) if file else None for file in (manifest.words, manifest.own_words)
+        )
+        return cls(pieces, words, own_words)
 
     def save(self, folder: Path) -> Graph:
         """Write the pieces beside a bundle's graphs; the same always give the same bytes."""
@@ -123,7 +130,7 @@ class Language:
             if len(self._known) >= MOST:
                 self._known.clear()
             behind = before or EDGE
-            found = self.words.gain(behind, character) if self.words else 0.0
+            found = self._heeded.gain(behind, character) if self._heeded else 0.0
             found -= MIXED * clash(behind[-1], character)
             if self.pieces:
                 likely = self._texts.probability(fold(before), fold(character))

@@ -78,6 +78,8 @@ def with_language(folder: Path, manifest: Manifest, language: Language) -> Manif
         manifest = replace(manifest, language=language.save(folder), lineage=lineage)
     if language.words:
         manifest = replace(manifest, words=language.words.save(folder))
+    if language.own_words:
+        manifest = replace(manifest, own_words=language.own_words.save(folder))
     manifest.save(folder)
     return manifest
 

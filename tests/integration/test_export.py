@@ -137,19 +137,22 @@ def test_an_lstm_reads_any_width_in_any_batch(tmp_path: Path, lines: list[Packed
 
 def test_the_language_of_a_model_travels_in_its_bundle(tmp_path: Path, lines: list[PackedLine]) -> None:
     model = recurrent()
-    model.language = Language.of(["abc", "abd"], Words({"cab": 2}))
+    told = Language.of(["abc", "abd"])
+    model.language = Language(told.pieces, Words({"cab": 2}), Words({"bad": 1}, met={"en": 60}))
     export.to_bundle(model, tmp_path, lines[:40], {})
     manifest = Manifest.load(tmp_path)
     assert manifest.lineage["language_characters"] == 8
     again = Language.of_bundle(tmp_path, manifest)
     assert again
     assert again.words
+    assert again.own_words
     assert (again.pieces, again.words.counts) == (model.language.pieces, {"cab": 2})
+    assert (again.own_words.counts, again.own_words.met) == ({"bad": 1}, {"en": 60})
     for precision in manifest.graphs:
         reader = LineReader(tmp_path, precision)
         assert reader.infer(reader.tensor(lines[0].image)[None])[0].shape[-1] == FOLLOWED
         assert reader.read(lines[0].image)
-    for file in ("words.json", "language.json"):
+    for file in ("own_words.json", "words.json", "language.json"):
         (tmp_path / file).unlink()
         with pytest.raises(Damaged, match=rf"{file} is missing"):
             LineReader(tmp_path)

@@ -132,6 +132,21 @@ def test_words_have_a_say_in_every_line_and_texts_in_lines_like_them(tmp_path: P
     assert again.told(["more"]).words is again.words
 
 
+def test_words_of_its_own_languages_stand_in_for_all_in_lines_like_its_texts(tmp_path: Path) -> None:
+    words, own = Words({"water": 2, "wasser": 2}), Words({"wasser": 2}, met={"de": 60})
+    known = Language(Language.of(["no. 17"]).pieces, words, own)
+    files = {"language": known.save(tmp_path), "words": words.save(tmp_path), "own_words": own.save(tmp_path)}
+    again = Language.of_bundle(tmp_path, manifest(**files))
+    assert again
+    other = again.of_line(own=False)
+    assert other
+    assert other.gain("\nwa", "t") == words.gain("\nwa", "t")
+    texts = Language.of(["no. 17"])
+    assert again.gain("\nwa", "s") == texts.gain("\nwa", "s") + own.gain("\nwa", "s")
+    assert own.gain("\nwa", "s") > words.gain("\nwa", "s")
+    assert again.told(["more"]).own_words is again.own_words
+
+
 def test_of_too_many_pieces_the_new_ones_stay_and_no_script_comes_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
