@@ -10,7 +10,7 @@ pytest.register_assert_rewrite("store_stories")
 import postgres_parts  # noqa: E402
 from sqlalchemy import text as sql  # noqa: E402
 from sqlalchemy.exc import DBAPIError  # noqa: E402
-from store_parts import prediction  # noqa: E402
+from store_parts import entry, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 from store_stories.told import stored  # noqa: E402
 
@@ -69,13 +69,31 @@ def test_ids_sort_byte_by_byte_whatever_the_locale(store: Store) -> None:
         assert connection.execute(sql(query)).all() == []
 
 
-def test_a_server_that_goes_away_is_a_clear_error_and_its_return_is_noticed(store: Store) -> None:
-    picture, _ = stored(store)
-    with store.engine.connect() as killer, store.engine.connect():
+def cut_off(store: Store) -> None:
+    """The server ends all connections but the one that asks for it."""
+    with store.engine.connect() as killer:
         others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         killer.execute(sql(others + " AND datname = current_database()"))
+
+
+def test_a_server_that_goes_away_is_a_clear_error_and_its_return_is_noticed(store: Store) -> None:
+    picture, _ = stored(store)
+    with store.engine.connect():
+        cut_off(store)
     store.predictions.add_many([(picture, prediction(picture))])
     assert len(store.predictions.list()) == 2
+
+
+def test_a_server_that_goes_away_within_a_transaction_keeps_nothing_of_it(store: Store) -> None:
+    def half() -> None:
+        with store.transaction():
+            store.ledger.append(entry())
+            cut_off(store)
+            store.ledger.append(entry())
+
+    with pytest.raises(NotReady, match="cannot be used now"):
+        half()
+    assert store.ledger.list() == []
 
 
 def test_a_server_that_is_not_there_is_not_ready() -> None:
