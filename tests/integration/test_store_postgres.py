@@ -1,13 +1,17 @@
 """The store on a real PostgreSQL, started for these tests: the same promises as on SQLite."""
 
 import itertools
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 pytest.register_assert_rewrite("store_stories")
 
 import postgres_parts  # noqa: E402
+from sqlalchemy import make_url  # noqa: E402
 from sqlalchemy import text as sql  # noqa: E402
 from sqlalchemy.exc import DBAPIError  # noqa: E402
 from store_parts import entry, prediction  # noqa: E402
@@ -16,6 +20,7 @@ from store_stories.told import stored  # noqa: E402
 
 from redpencil.errors import NotReady  # noqa: E402
 from redpencil.store import Store, schema  # noqa: E402
+from training import track  # noqa: E402
 
 needs_postgres = pytest.mark.skipif(
     not (postgres_parts.BINARIES / "initdb").exists(),
@@ -94,6 +99,24 @@ def test_a_server_that_goes_away_within_a_transaction_keeps_nothing_of_it(store:
     with pytest.raises(NotReady, match="cannot be used now"):
         half()
     assert store.ledger.list() == []
+
+
+def test_a_run_waits_for_a_server_that_takes_no_connections(
+    server: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taking(connections: bool) -> None:
+        name = make_url(empty_url).database
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}")  # type: ignore[call-overload]
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: taking(connections=True))
+    monkeypatch.setattr(track, "time", clock)
+    with Store.open(empty_url, migrate=True) as store:
+        store.engine.dispose()
+        taking(connections=False)
+        with pytest.raises(NotReady, match="not currently accepting connections"):
+            store.runs.list()
+        assert track.patiently(store.runs.list) == []
 
 
 def test_a_server_that_is_not_there_is_not_ready() -> None:
