@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 from redpencil import bundle, trial
 from redpencil.blobs import Blobs, write_durably
 from redpencil.errors import Busy, Conflict, NotFound, NotReady, RedpencilError
+from redpencil.prune import prune
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
@@ -89,6 +90,10 @@ class Cycle:
 
     def begin(self) -> None:
         clear(self.store, self.settings)
+        try:
+            prune(self.store, self.blobs, self.settings)
+        except OSError as error:
+            log.warning("bundles that nobody uses are left where they are: %s", error)
         fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
         self.store.runs.update(self.id, started_at=self.started_at, **fresh)
 

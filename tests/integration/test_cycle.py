@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import tiny_bundle
 import tiny_house
 from mlflow_server import MlflowServer
 
+from redpencil import bundle, prune
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, fetch
 from redpencil.errors import NotReady
@@ -220,6 +222,20 @@ def test_a_run_cancelled_before_it_trains_registers_nothing(settings: Settings) 
         store.runs.cancel(run)
     assert cycle.run(run, settings).state is RunState.CANCELLED
     assert Registry(settings.mlflow).client.get_latest_versions(settings.model)[0].version == "1"
+
+
+def test_bundles_that_nobody_uses_go_as_a_run_begins(settings: Settings) -> None:
+    blobs, run = Blobs.open(settings.blobs), tiny_house.queue(settings)
+    tiny_bundle.build(settings.home / "other", misread={"x": "y"})
+    cache, folders = settings.home / "bundles", [settings.home / name for name in ("base", "other")]
+    served, other = (fetch(bundle.put(folder, blobs), blobs, cache) for folder in folders)
+    for folder in (served, other):
+        os.utime(folder, (0, time.time() - prune.KEPT_S - 60))
+    with Store.open(settings.database) as store:
+        store.runs.claim_next(settings.model)
+        store.runs.cancel(run)
+    assert cycle.run(run, settings).state is RunState.CANCELLED
+    assert list(cache.iterdir()) == [served]
 
 
 def test_what_a_run_that_is_over_left_behind_is_removed(settings: Settings) -> None:
