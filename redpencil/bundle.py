@@ -6,10 +6,13 @@ has been checked.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,16 +241,31 @@ def put(folder: Path, blobs: Blobs) -> str:
 def fetch(bundle: str, blobs: Blobs, cache: Path) -> Path:
     """The folder of a kept bundle, fetched into `cache` if it is not there whole already.
 
-    Two processes may fetch the same bundle at once. Every file is checked against its hash.
+    Two processes may fetch the same bundle at once. Every file is checked against its hash. For a
+    week from now on it is not pruned (redpencil/prune.py), so what is read of it is read until then.
     """
     folder = cache / bundle
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache):
+        if folder.exists():
+            os.utime(folder)
     if _is_whole(folder, bundle):
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache, ignore_cleanup_errors=True) as beside:
         _write(Path(beside) / "bundle", bundle, blobs)
         _move(Path(beside), folder, bundle)
     return folder
+
+
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Of all processes one at a time says here that a fetched bundle is in use, or takes away what is not."""
+    folder = os.open(cache, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write(folder: Path, bundle: str, blobs: Blobs) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 
 from redpencil.evidence import Exposure, Report, report
 from redpencil.labels import Arm, Label, label
 from redpencil.store import Store
-from redpencil.store.experiments import Answer
 from redpencil.types import Correction, Experiment, Kind, Prediction, Task, Variant
 from services.promote import entries
 
@@ -22,14 +21,11 @@ ARM: dict[str, Arm] = {Variant.CHAMPION.value: "A", Variant.CHALLENGER.value: "B
 def compared(store: Store, experiment: Experiment, task: Task, alpha: float = 0.05) -> Report:
     """The report by now: labels of answers given while it went on, also those that come later."""
     answers = store.experiments.answers(experiment.id)
-    latencies: dict[Arm, list[float]] = {"A": [], "B": []}
-    for answer in answers:
-        latencies[ARM[answer.variant]].append(answer.latency_ms)
     found = report(
         labels(store, experiment),
         now=time.time(),
-        exposures=exposures(answers, weights(store, experiment)),
-        latencies_ms=latencies,
+        exposures=exposures(answers.keys, weights(store, experiment)),
+        latencies_ms={ARM[variant]: taken for variant, taken in answers.latencies_ms.items()},
         alpha=alpha,
     )
     return replace(found, reasons=(*found.reasons, WORDS)) if task is Task.CAPTION else found
@@ -50,15 +46,12 @@ def labels(store: Store, experiment: Experiment) -> list[Label]:
     ]
 
 
-def exposures(answers: Iterable[Answer], weight_at: dict[int, float]) -> list[Exposure]:
-    """Keys by arm and by the weight under which each was first seen."""
-    first: dict[str, Answer] = {}
-    for answer in answers:
-        first.setdefault(answer.key, answer)
+def exposures(keys: Mapping[tuple[str, int], int], weight_at: Mapping[int, float]) -> list[Exposure]:
+    """Keys by arm and by the weight under which each was first seen, from those by variant and revision."""
     counts: Counter[tuple[float, Arm]] = Counter()
-    for answer in first.values():
-        if answer.revision in weight_at:
-            counts[weight_at[answer.revision], ARM[answer.variant]] += 1
+    for (variant, revision), n in keys.items():
+        if revision in weight_at:
+            counts[weight_at[revision], ARM[variant]] += n
     seen = sorted({weight for weight, _ in counts})
     return [Exposure(weight, counts[weight, "A"], counts[weight, "B"]) for weight in seen]
 

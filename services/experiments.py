@@ -16,7 +16,7 @@ from services import promote
 from services.bodies import Ending, NewExperiment, Shares
 from services.compare import compared
 from services.house import Caller, Here, House, person
-from services.once import Answer, OnceOnly
+from services.once import Answer, Once, OnceOnly
 
 router = APIRouter(prefix="/v1/experiments", tags=["experiments"])
 
@@ -28,10 +28,10 @@ def start(body: NewExperiment, house: Here, caller: Caller, once: OnceOnly) -> R
     One experiment per model goes on at a time. Answering needs a version that the gate passed or
     that a person let in; reading along does not.
     """
-    return once(lambda: _started(house, body, person(body.who, caller)))
+    return once(lambda: _started(house, body, person(body.who, caller), once))
 
 
-def _started(house: House, body: NewExperiment, who: str) -> Answer:
+def _started(house: House, body: NewExperiment, who: str, once: Once) -> Answer:
     model = house.known(body.model)
     state = house.store.serving.get(model)
     house.store.versions.get(model, body.challenger)
@@ -41,20 +41,18 @@ def _started(house: House, body: NewExperiment, who: str) -> Answer:
     if house.store.experiments.current(model) is not None:
         raise Conflict(f"an experiment of {model} is going on already; end it first")
     made = Experiment(new_id("exp"), model, str(state.champion), body.challenger, time.time(), who)
-    house.store.experiments.start(made)
     shares: dict[str, Any] = {"weight": body.weight, "mirror": body.mirror}
 
     def begun(now: ServingState) -> ServingState:
         _check_arms(now, body.challenger, made.champion)
         return replace(now, challenger=body.challenger, experiment=made.id, **shares)
 
-    try:
+    with once.transaction() as answered:
+        house.store.experiments.start(made)
         promote.share(house.store, model, begun, "experiment", who, body.why)
-    except Conflict as error:
-        house.store.experiments.end(made.id, str(error))
-        raise
+        answer = answered(201, view(house, made.id))
     house.reconciler.wake()
-    return 201, view(house, made.id)
+    return answer
 
 
 @router.get("")

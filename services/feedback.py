@@ -12,7 +12,7 @@ from redpencil.types import Correction, CorrectionState, Task
 from services.bodies import NewCorrection, NewCorrections, Revoke
 from services.drafts import Known, draft
 from services.house import Caller, Here, House, person
-from services.once import Answer, OnceOnly
+from services.once import Answer, Once, OnceOnly
 from services.views import of_correction, of_prediction, page_of
 
 router = APIRouter(prefix="/v1", tags=["corrections"])
@@ -22,18 +22,19 @@ Limit = Annotated[int, Query(ge=1, le=500)]
 @router.post("/corrections", status_code=201)
 def submit(body: NewCorrections, house: Here, caller: Caller, once: OnceOnly) -> Response:
     """Keep one correction or a list of them (all or none); on disk when the answer leaves."""
-    return once(lambda: _kept(house, body, caller))
+    return once(lambda: _kept(house, body, caller, once))
 
 
-def _kept(house: House, body: NewCorrection | list[NewCorrection], caller: str) -> Answer:
-    if not isinstance(body, list):
-        one = draft(Known(house), body, caller)
-        house.store.corrections.add_many([one])
-        return 201, of_correction(one, CorrectionState.SUBMITTED)
+def _kept(house: House, body: NewCorrection | list[NewCorrection], caller: str, once: Once) -> Answer:
     known = Known(house)
-    drafts = [_numbered(known, item, caller, n) for n, item in enumerate(body)]
-    house.store.corrections.add_many(drafts)
-    return 201, {"items": [of_correction(c, CorrectionState.SUBMITTED) for c in drafts]}
+    if isinstance(body, list):
+        drafts = [_numbered(known, item, caller, n) for n, item in enumerate(body)]
+    else:
+        drafts = [draft(known, body, caller)]
+    views = [of_correction(c, CorrectionState.SUBMITTED) for c in drafts]
+    with once.transaction() as answered:
+        house.store.corrections.add_many(drafts)
+        return answered(201, {"items": views} if isinstance(body, list) else views[0])
 
 
 def _numbered(known: Known, body: NewCorrection, caller: str, n: int) -> Correction:

@@ -15,7 +15,7 @@ from redpencil.types import ServingState, Verdict
 from services import promote
 from services.bodies import Override, Promote, Rollback
 from services.house import Caller, Here, House, person
-from services.once import Answer, OnceOnly
+from services.once import Answer, Once, OnceOnly
 from services.promote import CHAMPION
 from services.reconcile import OVERRIDE_TAG
 from services.views import of_entry, of_version
@@ -82,10 +82,10 @@ def promote_version(model: str, body: Promote, house: Here, caller: Caller, once
     promoted or refused.
     Failed or inconclusive: 409 with the gate's reasons.
     """
-    return once(lambda: _promoted(house, house.known(model), body, person(body.who, caller)))
+    return once(lambda: _promoted(house, house.known(model), body, person(body.who, caller), once))
 
 
-def _promoted(house: House, model: str, body: Promote, who: str) -> Answer:
+def _promoted(house: House, model: str, body: Promote, who: str, once: Once) -> Answer:
     try:
         verdict = promote.admit(house.store, model, body.version)
     except Refused as error:
@@ -94,7 +94,9 @@ def _promoted(house: House, model: str, body: Promote, who: str) -> Answer:
     if verdict is None and house.store.serving.get(model).champion != body.version:
         return _to_be_judged(house, model, body, who)
     _loadable(house, model, body.version)
-    promote.promote(house.store, model, body.version, who, body.why)
+    with once.transaction() as answered:
+        promote.promote(house.store, model, body.version, who, body.why)
+        answered(200, serving(model, house))
     return 200, _settled(house, model)
 
 
@@ -118,7 +120,10 @@ def rollback(model: str, body: Rollback, house: Here, caller: Caller, once: Once
     """Put the previous champion back, at once; MLflow's alias follows, now or when it is up again."""
 
     def back() -> Answer:
-        promote.rollback(house.store, house.known(model), person(body.who, caller), body.why)
+        who = person(body.who, caller)
+        with once.transaction() as answered:
+            promote.rollback(house.store, house.known(model), who, body.why)
+            answered(200, serving(model, house))
         return 200, _settled(house, model)
 
     return once(back)
@@ -133,7 +138,9 @@ def override(model: str, body: Override, house: Here, caller: Caller, once: Once
         _loadable(house, house.known(model), body.version)
         if house.store.serving.get(model).champion == body.version:
             raise Conflict(f"version {body.version} is the champion already; there is nothing to override")
-        promote.promote(house.store, model, body.version, who, body.why, "override")
+        with once.transaction() as answered:
+            promote.promote(house.store, model, body.version, who, body.why, "override")
+            answered(200, serving(model, house))
         _tag(house, lambda: {OVERRIDE_TAG: f"{who}: {body.why}"}, model, body.version)
         return 200, _settled(house, model)
 

@@ -15,7 +15,7 @@ from redpencil.types import Run, RunState, Task
 from services import leash
 from services.bodies import NewRun
 from services.house import Here, House
-from services.once import Answer, OnceOnly
+from services.once import Answer, Once, OnceOnly
 from services.schedule import queue, usual_recipe
 from services.views import of_run, page_of
 
@@ -30,10 +30,10 @@ RECIPES = Path(__file__).parent.parent / "training" / "recipes"
 @router.post("", status_code=202)
 def start(body: NewRun, house: Here, once: OnceOnly) -> Response:
     """Queue a run; the answer comes at once. One run goes on at a time, others wait."""
-    return once(lambda: _queued(house, body))
+    return once(lambda: _queued(house, body, once))
 
 
-def _queued(house: House, body: NewRun) -> Answer:
+def _queued(house: House, body: NewRun, once: Once) -> Answer:
     model = house.known(body.model)
     recipe = body.recipe or usual_recipe(house.settings, model)
     there = recipes()
@@ -42,8 +42,9 @@ def _queued(house: House, body: NewRun) -> Answer:
     task = house.settings.task_of(model)
     if not house.store.corrections.count_since(task, 0):
         raise Conflict(f"there are no corrections to learn from yet; {FIRST[task]}")
-    run = queue(house.store, model, recipe, "api", dict(body.params))
-    return 202, of_run(run, house.settings.mlflow)
+    with once.transaction() as answered:
+        run = queue(house.store, model, recipe, "api", dict(body.params))
+        return answered(202, of_run(run, house.settings.mlflow))
 
 
 @router.get("")
@@ -92,17 +93,18 @@ def resume(id: str, house: Here, once: OnceOnly) -> Response:
 
     409 where it has not failed, or would learn what has been revoked or corrected anew meanwhile.
     """
-    return once(lambda: _requeued(house, id))
+    return once(lambda: _requeued(house, id, once))
 
 
-def _requeued(house: House, id: str) -> Answer:
+def _requeued(house: House, id: str, once: Once) -> Answer:
     run = house.store.runs.get(id)
     if run.state is RunState.FAILED and (gone := outdated(house.store, run)):
         raise Conflict(
             f"run {id} would learn from corrections that were revoked or corrected anew since it began "
             f"({len(gone)} of them, such as {gone[0]}); start a new run, which learns from what counts now"
         )
-    return 202, of_run(house.store.runs.again(id), house.settings.mlflow)
+    with once.transaction() as answered:
+        return answered(202, of_run(house.store.runs.again(id), house.settings.mlflow))
 
 
 def recipes() -> list[str]:

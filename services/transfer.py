@@ -23,7 +23,7 @@ from services.audit import Auditor
 from services.bodies import ImportedCorrection
 from services.drafts import Known, imported
 from services.house import Caller, Here, House, name_of_person
-from services.once import Answer, OnceOnly
+from services.once import Answer, Once, OnceOnly
 from services.views import of_correction
 
 router = APIRouter(prefix="/v1/corrections", tags=["corrections"])
@@ -59,18 +59,19 @@ async def import_corrections(
     image that name no author are so many references: their authors are `reference 1`, `reference 2` ...
     """
     data, request_id = await request.body(), request_id_of(request.scope)
-    return await run_in_threadpool(once, lambda: _imported(house, data, caller, atomic, request_id))
+    return await run_in_threadpool(once, lambda: _imported(house, data, caller, atomic, request_id, once))
 
 
-def _imported(house: House, data: bytes, caller: str, atomic: bool, request_id: str) -> Answer:
+def _imported(house: House, data: bytes, caller: str, atomic: bool, request_id: str, once: Once) -> Answer:
     report = read(house, data, caller)
     if atomic and report.refused:
         said = BadInput(f"{len(report.refused)} line(s) refused, nothing was kept; see `refused`")
         status, _, body = error_body(said, request_id)
         return status, body | {"refused": report.refused}
     oldest_first = sorted(report.accepted, key=lambda c: c.created_at)  # an export is newest first
-    house.store.corrections.add_many(oldest_first, report.revoked)
-    return 200, report.view()
+    with once.transaction() as answered:
+        house.store.corrections.add_many(oldest_first, report.revoked)
+        return answered(200, report.view())
 
 
 def read(house: House, data: bytes, caller: str) -> Report:

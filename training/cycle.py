@@ -11,15 +11,16 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from redpencil import bundle, trial
 from redpencil.blobs import Blobs, write_durably
-from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError
+from redpencil.errors import Busy, Conflict, NotFound, NotReady, RedpencilError
+from redpencil.prune import prune
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion, Outcome, Run, RunState, Verdict
@@ -35,10 +36,11 @@ from training.unlabelled import ask
 
 log = logging.getLogger(__name__)
 
-MLFLOW_PATIENCE_S = 60.0
 CHALLENGER = "challenger"
 PICTURES = 4  # images that a family may show something about
 ORIGIN = ("origin", "origin_sha256", "licence")
+
+T = TypeVar("T")
 
 
 def run(run_id: str, settings: Settings) -> Run:
@@ -69,9 +71,7 @@ class Cycle:
         self.seconds: dict[str, float] = {}
 
     def run(self) -> Run:
-        clear(self.store, self.settings)
-        fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
-        self.store.runs.update(self.id, started_at=self.started_at, **fresh)
+        patiently(self.begin)
         try:
             done = self.steps()
         except Cancelled as error:
@@ -88,26 +88,31 @@ class Cycle:
         tidy(self.settings, self.id)
         return done
 
+    def begin(self) -> None:
+        clear(self.store, self.settings)
+        try:
+            prune(self.store, self.blobs, self.settings)
+        except OSError as error:
+            log.warning("bundles that nobody uses are left where they are: %s", error)
+        fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
+        self.store.runs.update(self.id, started_at=self.started_at, **fresh)
+
     def steps(self) -> Run:
         """The whole cycle, from top to bottom."""
-        with self.phase("snapshot"):
-            job = self.job = freeze(self.store, self.store.runs.get(self.id), self.settings)
-        with self.phase("doubt"):
-            job = self.job = quarantine(job, self.store, self.blobs)
+        store, blobs = self.store, self.blobs
+        job = self.job = self.phase("snapshot", self.freeze)
+        job = self.job = self.phase("doubt", partial(quarantine, job, store, blobs))
         if job.hyper.unlabelled:
-            with self.phase("teacher"):
-                job = self.job = ask(job, self.store, self.blobs)
-        with self.phase("train"):
-            ended = self.train(job)
-        with self.phase("export"):
-            folder = self.export(job)
-        with self.phase("register"):
-            version = patiently(lambda: self.register(job, ended, folder), MLFLOW_PATIENCE_S)
-        with self.phase("judge"):
-            verdict = patiently(lambda: self.judge(job, version), MLFLOW_PATIENCE_S)
-        with self.phase("announce"):
-            patiently(lambda: self.announce(job, version, verdict), MLFLOW_PATIENCE_S)
+            job = self.job = self.phase("teacher", partial(ask, job, store, blobs))
+        ended = self.phase("train", lambda: self.train(job))
+        folder = self.phase("export", lambda: self.export(job))
+        version = self.phase("register", lambda: self.register(job, ended, folder))
+        verdict = self.phase("judge", lambda: self.judge(job, version))
+        self.phase("announce", lambda: self.announce(job, version, verdict))
         return self.end(RunState.SUCCEEDED, "FINISHED")
+
+    def freeze(self) -> Job:
+        return freeze(self.store, self.store.runs.get(self.id), self.settings)
 
     def train(self, job: Job) -> Ended:
         """Run the loop, unless it has been; leaves best.pt and ended.json."""
@@ -117,8 +122,8 @@ class Cycle:
         self.page = Page(job)
         try:
             self.store.runs.update(self.id, mlflow_run=self.page.id)
-        except NotReady as error:
-            log.warning("training starts without MLflow and tells it later: %s", error)
+        except (Busy, NotReady) as error:
+            log.warning("training starts, and its page in MLflow is told later: %s", error)
         with bar(self.store, self.id):
             ended = workers.train(job)
         if ended.how == "cancelled":
@@ -227,18 +232,24 @@ class Cycle:
             except RedpencilError as error:
                 log.warning("MLflow does not know that run %s ended: %s", self.id, error)
         fields = {"state": state, "error": why or None, "finished_at": time.time(), "pid": None}
-        return self.store.runs.update(self.id, **fields)
+        return patiently(lambda: self.store.runs.update(self.id, **fields))
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Say which step the run is in, stop here if it was cancelled, and take the time."""
-        if self.store.runs.cancel_requested(self.id):
-            raise Cancelled("cancelled on request")
-        self.store.runs.update(self.id, phase=name)
+    def phase(self, name: str, work: Callable[[], T]) -> T:
+        """Say which step the run is in, stop here if it was cancelled, do it, and take the time.
+
+        Where a part that it needs goes away for a moment the step waits for it, and begins anew.
+        """
+        patiently(lambda: self.enter(name))
         started = time.monotonic()
-        yield
+        done = patiently(work)
         self.seconds[name] = round(time.monotonic() - started, 2)
         log.info("%s %s: %.1f s", self.id, name, self.seconds[name])
+        return done
+
+    def enter(self, phase: str) -> None:
+        if self.store.runs.cancel_requested(self.id):
+            raise Cancelled("cancelled on request")
+        self.store.runs.update(self.id, phase=phase)
 
 
 def final(ended: Ended) -> dict[str, Any]:

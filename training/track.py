@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import math
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,10 +15,12 @@ from typing import Any, Literal, TypeVar
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
-from redpencil.errors import NotReady
+from redpencil.errors import Busy, NotReady
 from redpencil.registry import Registry, answering
 from redpencil.types import Snapshot
 from training.job import Job
+
+log = logging.getLogger(__name__)
 
 RUN_TAG = "redpencil.run"
 MARKS = ("loss", "cer", "grapheme_cer", "wer", "exact", "bleu4", "rouge_l", "cider_d")
@@ -24,6 +28,7 @@ NAMES = {name: f"train/{name}" for name in ("loss", "lr", "lines_per_s")}
 NAMES |= {f"val_{name}": f"validation/{name}" for name in MARKS}
 NAMES |= {f"heart_{name}": f"by_heart/{name}" for name in MARKS}
 PATIENCE_S = 60.0
+"""How long a run waits for a part that has gone away, from where it first notices."""
 AGAIN = "Resume in the console, or POST /v1/training-runs/RUN_ID/resume, goes on from here"
 METRICS_PER_CALL = 1000  # MLflow's limit
 CONTEXT = InputTag("mlflow.data.context", "training")
@@ -141,13 +146,19 @@ def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
-    """Call again while MLflow is down; in the end say what is kept and how to go on."""
-    deadline = time.monotonic() + patience_s
+def patiently(call: Callable[[], T]) -> T:
+    """Call again while the database is busy or away, or MLflow or the blobs are.
+
+    The first failure is logged, and `PATIENCE_S` after it the last one says what is kept and how to go on.
+    """
+    until = math.inf
     while True:
         try:
             return call()
-        except NotReady as error:
-            if time.monotonic() > deadline:
-                raise NotReady(f"{error}. The trained model is kept: {AGAIN}") from error
+        except (Busy, NotReady) as error:
+            if until == math.inf:
+                until = time.monotonic() + PATIENCE_S
+                log.warning("waiting, for %.0f s at most: %s", PATIENCE_S, error)
+            if time.monotonic() >= until:
+                raise NotReady(f"{error}. What the run has done is kept: {AGAIN}") from error
             time.sleep(1)

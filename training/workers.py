@@ -181,14 +181,14 @@ def work(config: dict[str, Any]) -> Ended:
     from training.follow import Follower, Live
     from training.loop import Loop
     from training.place import Alone, Worker
-    from training.track import Page
+    from training.track import Page, patiently
 
     job: Job = config["job"]
     context = train.get_context()
     torch.set_num_threads(max(1, threads(job.settings) // context.get_local_world_size()))
     kept = lasting(job)
     place = Alone(*storage(job.settings, job.run.id), kept) if config["alone"] else Worker(kept)
-    store, blobs = Store.open(job.settings.database), Blobs.open(job.settings.blobs)
+    store, blobs = patiently(lambda: Store.open(job.settings.database)), Blobs.open(job.settings.blobs)
     try:
         with Live(Page(job)) as live:
             lines = job.lines(blobs)

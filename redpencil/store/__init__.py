@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 from sqlalchemy import Engine
@@ -58,6 +59,10 @@ class Store:
             db.engine.dispose()
             raise
         return cls(db)
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """What this thread does to the store meanwhile is one transaction: all of it is kept, or nothing."""
+        return self._db.transaction()
 
     @property
     def engine(self) -> Engine:

@@ -36,6 +36,7 @@ class Database:
         self.engine = connect(_understood(url))
         self.lite = self.engine.dialect.name == "sqlite"
         self._turn = threading.Lock()
+        self._here = threading.local()
         # SQLite's transactions see one state anyway; PostgreSQL's have to be told
         self._view = (
             self.engine if self.lite else self.engine.execution_options(isolation_level="REPEATABLE READ")
@@ -43,19 +44,66 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """One consistent view."""
-        with self._in_words(), self._view.begin() as connection:
-            yield connection
+        """One consistent view; within a `transaction` of this thread, of what that has come to."""
+        with self._in_words():
+            if self._mine is not None:
+                yield self._mine
+                return
+            with self._view.begin() as connection:
+                yield connection
 
     @contextmanager
     def write(self, alone: str | None = None) -> Iterator[Connection]:
-        """One transaction, on disk when it returns. Of those with an equal `alone` one runs at a time."""
-        writing = self.engine.execution_options(writing=True)
-        with self._in_words(), self._my_turn(), writing.begin() as connection:
+        """One transaction, on disk when it returns. Of those with an equal `alone` one runs at a time.
+
+        Within a `transaction` of this thread it is a part of that, and undone alone where it fails.
+        """
+        with self._in_words(), self._begun() as connection:
             if alone and not self.lite:
                 lock = func.pg_advisory_xact_lock(func.hashtextextended(alone, 0))
                 connection.execute(select(lock))
             yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that this thread writes and reads meanwhile is one transaction, on disk when it returns.
+
+        Others may wait for it: whatever takes long is done before it begins.
+        """
+        with self.write() as connection:
+            before, self._here.connection = self._mine, connection
+            try:
+                yield
+            finally:
+                self._here.connection = before
+
+    @property
+    def _mine(self) -> Connection | None:
+        """The connection of the transaction that this thread is in."""
+        return getattr(self._here, "connection", None)
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        if self._mine is not None:
+            with self._part(self._mine):
+                yield self._mine
+            return
+        with self._my_turn(), self.engine.execution_options(writing=True).begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _part(self, whole: Connection) -> Iterator[None]:
+        """A savepoint. Of a transaction that SQLite itself has undone, on a full disk, nothing goes on."""
+        part = whole.begin_nested()
+        try:
+            yield
+        except BaseException:
+            if self.lite and _undone(whole):
+                whole.invalidate()
+            else:
+                part.rollback()
+            raise
+        part.commit()
 
     def insert(self, table: Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that knows ON CONFLICT."""
@@ -101,6 +149,11 @@ class Database:
         if isinstance(error, OperationalError) and unusable:
             return NotReady(f"The database {name} cannot be used now: {said}")
         return None
+
+
+def _undone(connection: Connection) -> bool:
+    raw: Any = connection.connection.dbapi_connection
+    return not raw.in_transaction
 
 
 def connect(url: URL) -> Engine:

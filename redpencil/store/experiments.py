@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
+from array import array
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
@@ -15,16 +16,20 @@ from redpencil.store.database import Database
 from redpencil.types import Experiment, Variant
 
 _table, _predictions = schema.experiments, schema.predictions
+AT_ONCE = 2000
+"""So many answers are fetched at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer of one arm; `key` is what was assigned to it: the client's key, else the image."""
+class Answers:
+    """All answers of the arms, by variant, as far as a report needs them.
 
-    key: str
-    variant: str
-    revision: int
-    latency_ms: float
+    `keys` counts what was assigned (the client's key, else the image) by the variant and revision that
+    answered it first.
+    """
+
+    latencies_ms: dict[str, array[float]]
+    keys: dict[tuple[str, int], int]
 
 
 class Experiments:
@@ -63,15 +68,30 @@ class Experiments:
             rows = connection.execute(select(_table).where(_table.c.model == model).order_by(*newest))
             return [_experiment(row) for row in rows]
 
-    def answers(self, id: str) -> tuple[Answer, ...]:
-        """Every answer by assignment since the start, mirrored ones left out, oldest first."""
-        p = _predictions.c
+    def answers(self, id: str) -> Answers:
+        """Of every answer by assignment since the start, mirrored ones left out."""
         with self._db.read() as connection:
-            wanted = select(p.client_key, p.image, p.variant, p.revision, p.latency_ms)
-            rows = connection.execute(
-                wanted.where(_exposed(_get(connection, id))).order_by(p.created_at, p.id)
-            )
-            return tuple(Answer(r.client_key or r.image, r.variant, r.revision, r.latency_ms) for r in rows)
+            exposed = _exposed(_get(connection, id))
+            return Answers(_latencies(connection, exposed), _keys(connection, exposed))
+
+
+def _latencies(connection: Connection, exposed: ColumnElement[bool]) -> dict[str, array[float]]:
+    p = _predictions.c
+    found = {variant.value: array("d") for variant in (Variant.CHAMPION, Variant.CHALLENGER)}
+    query = select(p.variant, p.latency_ms).where(exposed)
+    for row in connection.execute(query.execution_options(yield_per=AT_ONCE)):
+        found[row.variant].append(row.latency_ms)
+    return found
+
+
+def _keys(connection: Connection, exposed: ColumnElement[bool]) -> dict[tuple[str, int], int]:
+    p = _predictions.c
+    key = func.coalesce(func.nullif(p.client_key, ""), p.image)
+    turn = func.row_number().over(partition_by=key, order_by=(p.created_at, p.id)).label("turn")
+    each = select(p.variant, p.revision, turn).where(exposed).subquery()
+    query = select(each.c.variant, each.c.revision, func.count()).where(each.c.turn == 1)
+    counted = connection.execute(query.group_by(each.c.variant, each.c.revision))
+    return {(variant, revision): n for variant, revision, n in counted}
 
 
 def _exposed(e: Experiment) -> ColumnElement[bool]:

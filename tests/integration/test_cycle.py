@@ -4,26 +4,32 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+import tiny_bundle
 import tiny_house
 from mlflow_server import MlflowServer
 
+from redpencil import bundle, prune
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, fetch
 from redpencil.errors import NotReady
 from redpencil.language import Language
 from redpencil.registry import Registry
 from redpencil.settings import Settings
-from redpencil.store import Store
+from redpencil.store import Store, database
 from redpencil.types import Outcome, Run, RunState, Split
-from training import cycle, report
+from training import cycle, report, track
 from training.job import Ended, Job
 
 PAPERS = ("before_after.html", "history.json", "learning_curve.png", "report.json")
@@ -145,11 +151,11 @@ def never(job: Job) -> Ended:
 def test_mlflow_may_be_down_while_a_run_trains(
     settings: Settings, mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cycle, "MLFLOW_PATIENCE_S", 0.0)
+    monkeypatch.setattr(track, "PATIENCE_S", 0.0)
     mlflow_server.stop()
     try:
         run = tiny_house.queue(settings)
-        with pytest.raises(NotReady, match="The trained model is kept"):
+        with pytest.raises(NotReady, match="What the run has done is kept"):
             cycle.run(run, settings)
         failed = read(settings, run)
         assert failed.state is RunState.FAILED
@@ -162,6 +168,39 @@ def test_mlflow_may_be_down_while_a_run_trains(
     assert (done.state, done.error) == (RunState.SUCCEEDED, None)
     history = Registry(settings.mlflow).client.get_metric_history(done.mlflow_run, "train/loss")
     assert len(history) == 4
+
+
+def test_a_run_waits_for_a_database_that_is_busy_whenever_it_turns_to_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(database, "WAIT_S", 0.01)
+    other = sqlite3.connect(settings.home / "redpencil.db", isolation_level=None)
+    monkeypatch.setattr(track, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: free()))
+    seen = set[str]()
+
+    def free() -> None:
+        if other.in_transaction:
+            other.execute("ROLLBACK")
+
+    def lock_before(name: str) -> None:
+        original = getattr(cycle.Cycle, name)
+
+        def call(self: cycle.Cycle, *given: Any) -> Any:
+            if (what := f"{name} {given[:1]}") not in seen:
+                seen.add(what)
+                other.execute("BEGIN IMMEDIATE")
+            return original(self, *given)
+
+        monkeypatch.setattr(cycle.Cycle, name, call)
+
+    monkeypatch.setattr(cycle.trial, "hold", partial(cycle.trial.hold, golden=[]))  # it is held twice
+    for name in ("begin", "enter", "freeze", "register", "judge", "end"):
+        lock_before(name)
+    done = cycle.run(tiny_house.queue(settings), settings)
+    other.close()
+    assert (done.state, done.version, done.phase) == (RunState.SUCCEEDED, "2", "announce")
+    assert len(seen) == 5 + 7, "and a step has been entered seven times"
+    assert caplog.text.count("waiting, for 60 s at most: The database") == len(seen)
 
 
 def test_nothing_to_learn_from_is_told_in_words(tmp_path: Path) -> None:
@@ -183,6 +222,20 @@ def test_a_run_cancelled_before_it_trains_registers_nothing(settings: Settings) 
         store.runs.cancel(run)
     assert cycle.run(run, settings).state is RunState.CANCELLED
     assert Registry(settings.mlflow).client.get_latest_versions(settings.model)[0].version == "1"
+
+
+def test_bundles_that_nobody_uses_go_as_a_run_begins(settings: Settings) -> None:
+    blobs, run = Blobs.open(settings.blobs), tiny_house.queue(settings)
+    tiny_bundle.build(settings.home / "other", misread={"x": "y"})
+    cache, folders = settings.home / "bundles", [settings.home / name for name in ("base", "other")]
+    served, other = (fetch(bundle.put(folder, blobs), blobs, cache) for folder in folders)
+    for folder in (served, other):
+        os.utime(folder, (0, time.time() - prune.KEPT_S - 60))
+    with Store.open(settings.database) as store:
+        store.runs.claim_next(settings.model)
+        store.runs.cancel(run)
+    assert cycle.run(run, settings).state is RunState.CANCELLED
+    assert list(cache.iterdir()) == [served]
 
 
 def test_what_a_run_that_is_over_left_behind_is_removed(settings: Settings) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
-from training import model_card, priority, report
+from training import model_card, priority, report, track
 from training.cycle import words
 from training.data import Line, Stock
 from training.device import autocast
@@ -159,6 +159,24 @@ def test_a_database_that_is_away_ends_no_run(away: Exception, caplog: pytest.Log
     runs.away, follower.next_at = None, 0.0
     assert follower.step({"step": 4})
     assert runs.told == [{"step": 4}]
+
+
+def test_what_stays_away_is_waited_for_no_longer_than_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, tries = [0.0], list[float]()
+    clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+    monkeypatch.setattr(track, "time", clock)
+
+    def call() -> None:
+        tries.append(now[0])
+        now[0] += 500 if len(tries) == 1 else 0  # it had worked for long before it was refused
+        raise Busy("locked")
+
+    with pytest.raises(NotReady, match=r"locked\. What the run has done is kept: Resume"):
+        track.patiently(call)
+    assert tries == [0.0, *(500.0 + n for n in range(1, 61))]
+    assert caplog.text.count("waiting, for 60 s at most: locked") == 1
 
 
 def test_the_learning_curve_is_a_picture() -> None:

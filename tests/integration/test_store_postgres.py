@@ -1,21 +1,26 @@
 """The store on a real PostgreSQL, started for these tests: the same promises as on SQLite."""
 
 import itertools
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
+import psycopg
 import pytest
 
 pytest.register_assert_rewrite("store_stories")
 
 import postgres_parts  # noqa: E402
+from sqlalchemy import make_url  # noqa: E402
 from sqlalchemy import text as sql  # noqa: E402
 from sqlalchemy.exc import DBAPIError  # noqa: E402
-from store_parts import prediction  # noqa: E402
+from store_parts import entry, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 from store_stories.told import stored  # noqa: E402
 
 from redpencil.errors import NotReady  # noqa: E402
 from redpencil.store import Store, schema  # noqa: E402
+from training import track  # noqa: E402
 
 needs_postgres = pytest.mark.skipif(
     not (postgres_parts.BINARIES / "initdb").exists(),
@@ -69,13 +74,49 @@ def test_ids_sort_byte_by_byte_whatever_the_locale(store: Store) -> None:
         assert connection.execute(sql(query)).all() == []
 
 
-def test_a_server_that_goes_away_is_a_clear_error_and_its_return_is_noticed(store: Store) -> None:
-    picture, _ = stored(store)
-    with store.engine.connect() as killer, store.engine.connect():
+def cut_off(store: Store) -> None:
+    """The server ends all connections but the one that asks for it."""
+    with store.engine.connect() as killer:
         others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
         killer.execute(sql(others + " AND datname = current_database()"))
+
+
+def test_a_server_that_goes_away_is_a_clear_error_and_its_return_is_noticed(store: Store) -> None:
+    picture, _ = stored(store)
+    with store.engine.connect():
+        cut_off(store)
     store.predictions.add_many([(picture, prediction(picture))])
     assert len(store.predictions.list()) == 2
+
+
+def test_a_server_that_goes_away_within_a_transaction_keeps_nothing_of_it(store: Store) -> None:
+    def half() -> None:
+        with store.transaction():
+            store.ledger.append(entry())
+            cut_off(store)
+            store.ledger.append(entry())
+
+    with pytest.raises(NotReady, match="cannot be used now"):
+        half()
+    assert store.ledger.list() == []
+
+
+def test_a_run_waits_for_a_server_that_takes_no_connections(
+    server: str, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taking(connections: bool) -> None:
+        name = make_url(empty_url).database
+        with psycopg.connect(server, autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}")  # type: ignore[call-overload]
+
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: taking(connections=True))
+    monkeypatch.setattr(track, "time", clock)
+    with Store.open(empty_url, migrate=True) as store:
+        store.engine.dispose()
+        taking(connections=False)
+        with pytest.raises(NotReady, match="not currently accepting connections"):
+            store.runs.list()
+        assert track.patiently(store.runs.list) == []
 
 
 def test_a_server_that_is_not_there_is_not_ready() -> None:

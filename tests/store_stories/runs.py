@@ -159,6 +159,45 @@ def test_a_request_that_died_in_flight_is_taken_over_by_one(
     assert len([r for r in results if r is None]) == 1
 
 
+def test_an_answer_is_kept_with_what_was_written_for_it_or_not_at_all(store: Store) -> None:
+    store.idempotency.begin("undone", "/", "hash")
+
+    def queue(error: Exception | None) -> None:
+        with store.transaction():
+            store.runs.add(run())
+            store.idempotency.finish("undone", "/", 202, "queued")
+            if error:
+                raise error
+
+    with pytest.raises(BadInput):
+        queue(BadInput("on second thoughts"))
+    assert store.runs.list() == []
+    queue(None)
+    assert len(store.runs.list()) == 1
+    assert store.idempotency.begin("undone", "/", "hash") == Replay(202, "queued")
+
+
+def test_what_was_taken_over_is_done_by_the_one_that_took_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = idempotency_module.Idempotency(store.idempotency._db)  # of a process that was only asleep
+    slow.begin("slept", "/", "hash")
+    monkeypatch.setattr(idempotency_module, "ABANDONED_S", -1)
+    assert store.idempotency.begin("slept", "/", "hash") is None
+
+    def wake() -> None:
+        with store.transaction():
+            store.runs.add(run())
+            slow.finish("slept", "/", 202, "by the sleeper")
+
+    with pytest.raises(Conflict, match="taken over"):
+        wake()
+    assert store.runs.list() == []
+    slow.abandon("slept", "/")
+    store.idempotency.finish("slept", "/", 202, "by the other")
+    assert store.idempotency.begin("slept", "/", "hash") == Replay(202, "by the other")
+
+
 def test_old_keys_can_be_forgotten(store: Store) -> None:
     store.idempotency.begin("k", "/", "hash")
     assert store.idempotency.forget(60) == 0

@@ -12,14 +12,17 @@ from store_parts import (
     box,
     correction,
     entry,
+    experiment,
     image,
     prediction,
+    run,
 )
 
 from redpencil import snapshot
-from redpencil.errors import NotReady
+from redpencil.errors import Conflict, NotFound, NotReady
 from redpencil.store import Store, schema
 from redpencil.types import (
+    Correction,
     Task,
 )
 from store_stories.told import at_once, doubted, stored
@@ -72,6 +75,57 @@ def test_an_image_cannot_be_moved_to_another_group(store: Store) -> None:
     stored(store)
     with pytest.raises(DBAPIError, match="only ever added"), store.engine.begin() as connection:
         connection.execute(sql("UPDATE images SET \"group\" = 'other'"))
+
+
+# --- several writes as one
+
+
+def test_what_is_written_in_a_transaction_is_kept_whole_or_not_at_all(store: Store) -> None:
+    picture, _ = stored(store)
+    first, second = correction(picture), correction(picture, polygon=box(50))
+
+    def both(last: Correction) -> None:
+        with store.transaction():
+            store.corrections.add_many([first])
+            assert store.corrections.get(first.id).text == first.text
+            store.corrections.add_many([last])
+
+    with pytest.raises(NotFound):
+        both(correction(image("unknown")))
+    assert store.corrections.list() == []
+    both(second)
+    assert {c.id for c, _ in store.corrections.list()} == {first.id, second.id}
+
+
+def test_others_see_nothing_of_a_transaction_before_its_end(store: Store) -> None:
+    with store.transaction():
+        store.ledger.append(entry())
+        assert at_once(lambda _: len(store.ledger.list()), 2) == [0, 0]
+    assert len(store.ledger.list()) == 1
+
+
+def test_of_a_transaction_that_part_alone_is_undone_that_failed(store: Store) -> None:
+    store.experiments.start(experiment())
+    with store.transaction():
+        store.ledger.append(entry())
+        with pytest.raises(Conflict):
+            store.experiments.start(experiment())
+        with store.transaction():
+            store.ledger.append(entry())
+    assert len(store.ledger.list()) == 2
+
+
+def test_writers_of_transactions_take_turns(store: Store) -> None:
+    store.runs.add(asked := run(progress={"step": 0}))
+
+    def count(_: int) -> None:
+        with store.transaction():
+            store.runs.update(asked.id, phase="train")  # on PostgreSQL this locks the row
+            step = store.runs.get(asked.id).progress["step"]
+            store.runs.update(asked.id, progress={"step": step + 1})
+
+    at_once(count, 8)
+    assert store.runs.get(asked.id).progress == {"step": 8}
 
 
 # --- many at once

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError
@@ -202,12 +203,17 @@ def test_one_experiment_of_a_model_goes_on_at_a_time(store: Store) -> None:
 def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -> None:
     trial = experiment(started_at=100.0)
     store.experiments.start(trial)
-    assert store.experiments.answers(trial.id) == ()
-    picture = image("a")
+    none = store.experiments.answers(trial.id)
+    assert (none.keys, [len(ms) for ms in none.latencies_ms.values()]) == ({}, [0, 0])
+    picture, other = image("a"), image("b")
+    second: dict[str, Any] = {"version": "2", "variant": Variant.CHALLENGER}
     counted = [
-        prediction(picture, created_at=101.0, latency_ms=10.0),
-        prediction(picture, created_at=101.0, latency_ms=30.0),
-        prediction(picture, created_at=102.0, version="2", variant=Variant.CHALLENGER, latency_ms=50.0),
+        prediction(picture, created_at=101.0, latency_ms=10.0, revision=3),
+        prediction(picture, created_at=101.0, latency_ms=30.0, revision=4, **second),
+        prediction(picture, created_at=102.0, latency_ms=50.0, revision=4, **second, client_key="ann"),
+        prediction(other, created_at=103.0, latency_ms=70.0, revision=4, client_key="ann"),
+        prediction(other, created_at=104.0, latency_ms=90.0, revision=4),
+        prediction(other, created_at=102.5, latency_ms=20.0, revision=4, **second),
     ]
     others = [
         prediction(picture, created_at=99.0),
@@ -216,9 +222,10 @@ def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -
         prediction(picture, created_at=101.0, model="other"),
         prediction(picture, created_at=101.0, version="2", variant=Variant.CHALLENGER, mirror_of="pred_1"),
     ]
-    store.predictions.add_many([(picture, p) for p in counted + others])
-    assert [(a.variant, a.latency_ms) for a in store.experiments.answers(trial.id)] == [
-        ("champion", 10.0),
-        ("champion", 30.0),
-        ("challenger", 50.0),
-    ]
+    store.predictions.add_many(
+        [(picture if p.image == picture.sha256 else other, p) for p in counted + others]
+    )
+    found = store.experiments.answers(trial.id)
+    taken = {variant: sorted(ms) for variant, ms in found.latencies_ms.items()}
+    assert taken == {"champion": [10.0, 70.0, 90.0], "challenger": [20.0, 30.0, 50.0]}
+    assert found.keys == {("champion", 3): 1, ("challenger", 4): 2}

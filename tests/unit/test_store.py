@@ -102,6 +102,18 @@ def test_a_full_disk_is_a_clear_error_and_loses_nothing(store: Store) -> None:
     assert len(store.predictions.list()) == 2
 
 
+def test_a_disk_that_fills_up_within_a_transaction_is_the_same_clear_error(store: Store) -> None:
+    picture = image("a")
+    store.images.add_many([picture])
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")
+    with pytest.raises(NotReady, match="full"), store.transaction():
+        store.predictions.add_many(
+            [(picture, prediction(picture, client_key="x" * 10_000)) for _ in range(20)]
+        )
+    assert store.predictions.list() == []
+
+
 def test_of_a_caption_the_latest_of_each_author_lives(store: Store) -> None:
     picture = image("a")
     store.predictions.add_many([(picture, prediction(picture))])
