@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -25,8 +23,8 @@ from redpencil.types import Precision
 from training.probe import Image
 from training.quantize import Twin, careful
 from training.recipe import LineModel
+from training.to_onnx import to_onnx
 
-OPSET = 20
 CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
 TIES = 0.01  # and so many of the steps may name another class, as near ties do
 FREE = {
@@ -83,39 +81,11 @@ def with_language(folder: Path, manifest: Manifest, language: Language) -> Manif
 
 
 def write_graph(module: nn.Module, path: Path, image: Image) -> None:
-    """One ONNX file with all weights inside, under the names that they have in the module.
-
-    TorchScript's exporter, not the newer one: it takes 0.3 s instead of tens, needs no other
-    package and keeps names. It warns of being old and of what tracing cannot see; `agree` checks.
-    """
+    """A line reader's ONNX file (see `LineReader`)."""
     with torch.no_grad():
         given = len(module(torch.from_numpy(image)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.from_numpy(np.concatenate([image, image])),),
-            str(path),
-            input_names=["image"],
-            output_names=list(OUTPUTS[:given]),
-            dynamic_axes=FREE,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            opset_version=OPSET,
-            external_data=False,
-            dynamo=False,
-        )
-    name_all(path)
-
-
-def name_all(path: Path) -> None:
-    """Give every parameter its own weights again where the exporter shared those of an equal one."""
-    model = onnx.load(path)
-    stored = {t.name: t for t in model.graph.initializer}
-    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in stored]:
-        model.graph.initializer.add().CopyFrom(stored[node.input[0]])
-        model.graph.initializer[-1].name = node.output[0]
-        model.graph.node.remove(node)
-    onnx.save(model, path)
+    example = torch.from_numpy(np.concatenate([image, image]))
+    path.write_bytes(to_onnx(module, (example,), ["image"], OUTPUTS[:given], FREE, fold=True))
 
 
 def agree(module: nn.Module, reader: LineReader, images: Sequence[Image]) -> None:

@@ -7,7 +7,6 @@ corrected since and with images that this reader learned from: it is like those 
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch.nn import functional as F
 from redpencil.bundle import Graph, Manifest
 from redpencil.generate import MEMORY, TextReader
 from redpencil.types import Precision
-from training.export import OPSET
+from training.to_onnx import to_onnx
 from training.weights import constants
 
 if TYPE_CHECKING:
@@ -108,7 +107,9 @@ def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: 
         nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).told(corrected)
     else:
         nearer = Nearer.of(_remembered(reader, compared, others), corrected)
-    _write(nearer, corrected, folder / "familiar.onnx", MEMORY + compared)
+    name, example = MEMORY + compared, corrected.new_zeros(2, *corrected.shape[1:])
+    graph = to_onnx(nearer.eval(), (example,), [name], ["like"], {name: {0: "B"}, "like": {0: "B"}})
+    (folder / "familiar.onnx").write_bytes(graph)
     familiar = Graph.of(folder / "familiar.onnx")
     replace(Manifest.load(folder), familiar=familiar, before=_moved(base, parent, folder)).save(folder)
 
@@ -139,20 +140,3 @@ def _moved(base: Manifest, source: Path, folder: Path) -> Manifest:
     graphs, decoders = ({precision: moved(graph) for precision, graph in kind.items()} for kind in kinds)
     assert base.tokenizer is not None  # an autoregressive bundle's manifest was checked
     return replace(base, graphs=graphs, decoders=decoders, tokenizer=moved(base.tokenizer))
-
-
-def _write(nearer: Nearer, memory: Tensor, path: Path, name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the old exporter: see training/export.py
-        torch.onnx.export(
-            nearer.eval(),
-            (memory.new_zeros(2, *memory.shape[1:]),),
-            str(path),
-            input_names=[name],
-            output_names=["like"],
-            dynamic_axes={name: {0: "B"}, "like": {0: "B"}},
-            opset_version=OPSET,
-            external_data=False,
-            do_constant_folding=False,
-            dynamo=False,
-        )
