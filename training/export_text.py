@@ -71,8 +71,8 @@ def to_bundle(model: ImageToText, folder: Path, lines: Sequence[Line], lineage: 
 
 def images_of(lines: Iterable[Line]) -> list[tuple[Pixels, list[str]]]:
     """Every image once, with all its texts, in an order that is drawn once for all."""
-    ordered = sorted(lines, key=lambda line: line.place or line.key)
-    found = [list(here) for _, here in groupby(ordered, key=lambda line: line.place or line.key)]
+    ordered = sorted(lines, key=lambda line: line.image_id)
+    found = [list(here) for _, here in groupby(ordered, key=lambda line: line.image_id)]
     order = np.random.default_rng(0).permutation(len(found))
     return [(found[i][0].image, [line.text for line in found[i]]) for i in order]
 

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from redpencil.bundle import Graph, Manifest
 from redpencil.generate import MEMORY, TextReader
 from redpencil.types import Precision
+from training.familiar import some, whitening
 from training.to_onnx import to_onnx
 from training.weights import constants
 
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from training.data import Line
 
 NEIGHBOURS = 5  # at most, and at most a quarter of either kind
-RIDGE = 0.1  # of the mean variance, added before whitening
-MOST = 4096  # examples of either kind
 SAME = 0.9  # cosine of an image with itself, seen again in another precision
 NAMES = ("middle", "whiten", "others", "corrected")
 OLDER = "before."  # goes before the names of the earlier reader's files
@@ -54,17 +53,14 @@ class Nearer(nn.Module):
     def of(cls, others: Tensor, corrected: Tensor) -> Self:
         """From memories [.,h,S,d] of images that the reader before learned from, and of corrected ones."""
         means = torch.cat([_mean(others), _mean(corrected)])
-        spread = torch.cov(means.T)
-        ridge = RIDGE * spread.diagonal().mean()
-        values, vectors = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
-        empty = cls(means.mean(0), vectors / values.sqrt(), means[:0], means[:0])
-        told = empty.told(corrected)
-        return cls(told.middle, told.whiten, _some(told.place(others)), told.corrected)
+        empty = cls(*whitening(means), means[:0], means[:0])
+        told, others = empty.told(corrected), empty.place(others)
+        return cls(told.middle, told.whiten, others[some(len(others))], told.corrected)
 
     def told(self, corrected: Tensor) -> Self:
         """The same with more corrected images, by their memories [.,h,S,d]."""
         every = torch.cat([self.corrected, self.place(corrected)])
-        return type(self)(self.middle, self.whiten, self.others, _some(every))
+        return type(self)(self.middle, self.whiten, self.others, every[some(len(every))])
 
     def place(self, memory: Tensor) -> Tensor:
         """Mean memory as unit vectors [B,D]."""
@@ -83,12 +79,6 @@ def _mean(memory: Tensor) -> Tensor:
     return memory.mean(2).flatten(1)
 
 
-def _some(examples: Tensor) -> Tensor:
-    """At most MOST of them, drawn once for all."""
-    drawn = np.random.default_rng(0).permutation(len(examples))[:MOST]
-    return examples[torch.from_numpy(np.sort(drawn))]
-
-
 def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: Sequence[Line]) -> None:
     """Put the reader that never changed, of the parent's bundle, into the new one, and when it reads.
 
@@ -97,7 +87,7 @@ def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: 
     """
     own = Manifest.load(parent)
     base, told = own.before or own, _once(new)
-    others = [line for place, line in _once(known).items() if place not in told]
+    others = [line for image, line in _once(known).items() if image not in told]
     if not own.familiar and not (told and others):
         return
     reader = TextReader(parent, Precision.FP32, threads=torch.get_num_threads(), manifest=base)
@@ -115,8 +105,8 @@ def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: 
 
 
 def _once(lines: Iterable[Line]) -> dict[str, Line]:
-    """Every image once, by its place."""
-    return {line.place or line.key: line for line in lines}
+    """A line of every image."""
+    return {line.image_id: line for line in lines}
 
 
 def _remembered(reader: TextReader, compared: str, lines: Iterable[Line]) -> Tensor:
