@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 def open_reader(
-    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1, vlm: str = ""
+    folder: Path, precision: Precision | None = None, device: str = "cpu", vlm: str = ""
 ) -> Reader:
     """The reader of a bundle, by its decoder; `vlm` is the URL of the server that runs adapted models."""
     manifest = Manifest.load(folder)
@@ -46,11 +46,11 @@ def open_reader(
 
         return VlmReader(folder, vlm, manifest)
     if manifest.decoder == "ctc":
-        return LineReader(folder, precision, device, threads, manifest)
+        return LineReader(folder, precision, device, manifest=manifest)
     from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers
 
     kind = twofold.TwofoldReader if manifest.before else generate.TextReader
-    return kind(folder, precision, device, threads, manifest)
+    return kind(folder, precision, device, manifest=manifest)
 
 
 class LineReader(OnnxReader):
