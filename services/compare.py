@@ -10,7 +10,7 @@ from dataclasses import replace
 from redpencil.evidence import Exposure, Report, report
 from redpencil.labels import Arm, Label, label
 from redpencil.store import Store
-from redpencil.store.experiments import Answer
+from redpencil.store.experiments import ArmAnswer
 from redpencil.types import Correction, Experiment, Kind, Prediction, Task, Variant
 from services.promote import entries
 
@@ -50,9 +50,9 @@ def labels(store: Store, experiment: Experiment) -> list[Label]:
     ]
 
 
-def exposures(answers: Iterable[Answer], weight_at: dict[int, float]) -> list[Exposure]:
+def exposures(answers: Iterable[ArmAnswer], weight_at: dict[int, float]) -> list[Exposure]:
     """Keys by arm and by the weight under which each was first seen."""
-    first: dict[str, Answer] = {}
+    first: dict[str, ArmAnswer] = {}
     for answer in answers:
         first.setdefault(answer.key, answer)
     counts: Counter[tuple[float, Arm]] = Counter()

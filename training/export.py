@@ -39,7 +39,7 @@ LEAST_INT8 = 0.75
 """Of the work of the layers that INT8 is for: with less of it the gate would refuse a version as too slow."""
 
 
-class Line(Protocol):
+class Labelled(Protocol):
     """A line image (H x W x 3) with its text."""
 
     @property
@@ -48,7 +48,7 @@ class Line(Protocol):
     def text(self) -> str: ...
 
 
-def to_bundle(model: LineModel, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+def to_bundle(model: LineModel, folder: Path, lines: Sequence[Labelled], lineage: dict[str, Any]) -> Manifest:
     """Write a model as a bundle into an existing folder.
 
     Raises RedpencilError where ONNX Runtime does not answer as torch does. Of `lines` some
@@ -115,7 +115,7 @@ def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
 
 
 def _with_int8(
-    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Line]
+    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Labelled]
 ) -> Manifest:
     """The bundle with the INT8 graph that loses little, or least of those that are quick enough."""
     exact = _errors(folder, control)
@@ -152,13 +152,13 @@ def beyond_chance(changes: NDArray[Any]) -> float:
     return float(changes.sum() - np.sqrt(np.square(changes).sum()))
 
 
-def _errors(folder: Path, lines: Sequence[Line]) -> list[int]:
+def _errors(folder: Path, lines: Sequence[Labelled]) -> list[int]:
     """Wrong characters per line of the bundle as it stands, in the precision it is to be served in."""
     found = read_parallel(LineReader(folder), [line.image for line in lines], torch.get_num_threads())
     return [distance(line.text, reading.text) for line, reading in zip(lines, found, strict=True)]
 
 
-def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+def _drawn(lines: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """Lines to calibrate on and others to measure the loss on; too few leave none to measure."""
     order = np.random.default_rng(0).permutation(len(lines))
     cut = min(CALIBRATE, len(lines) if len(lines) < 2 * FEWEST_CONTROL else len(lines) // 2)
@@ -166,5 +166,5 @@ def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     return shuffled[:cut], shuffled[cut : cut + CONTROL]
 
 
-def _image(line: Line, preprocessing: Preprocessing) -> Image:
+def _image(line: Labelled, preprocessing: Preprocessing) -> Image:
     return to_tensor(line.image, preprocessing)[None]

@@ -54,10 +54,10 @@ class Familiar(nn.Module):
         middle, whiten = whitening(torch.cat([_mean(f.float()[None]) for f in all_kinds]))
         return cls(middle, whiten, torch.zeros(len(middle), 0), torch.zeros(0))
 
-    def told(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
+    def with_examples(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
         """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples."""
         device = self.middle.device
-        new = torch.cat([self.place(_mean(lines[i].float()[None].to(device))) for i in some(len(lines))])
+        new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in some(len(lines))])
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
         real = self.bars <= HIGHEST
@@ -69,13 +69,13 @@ class Familiar(nn.Module):
         kept = some(len(every))
         return type(self)(self.middle, self.whiten, every[kept].T.contiguous(), bars[kept])
 
-    def place(self, means: Tensor) -> Tensor:
+    def whitened(self, means: Tensor) -> Tensor:
         """Mean features [B,C] as unit vectors."""
         return F.normalize((means - self.middle) @ self.whiten, dim=-1)
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """`valid` bool [B,V] says which columns are not padding; None: all."""
-        likeness = self.place(_mean(features, valid)) @ self.examples
+        likeness = self.whitened(_mean(features, valid)) @ self.examples
         nearest = (likeness - self.bars).topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
         return (nearest > 0) | (likeness.amax(-1) > CLOSE)
 

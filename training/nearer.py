@@ -54,22 +54,23 @@ class Nearer(nn.Module):
         """From memories [.,h,S,d] of images that the reader before learned from, and of corrected ones."""
         means = torch.cat([_mean(others), _mean(corrected)])
         empty = cls(*whitening(means), means[:0], means[:0])
-        told, others = empty.told(corrected), empty.place(others)
-        return cls(told.middle, told.whiten, others[some(len(others))], told.corrected)
+        others = empty.whitened(others)
+        known = cls(empty.middle, empty.whiten, others[some(len(others))], means[:0])
+        return known.with_examples(corrected)
 
-    def told(self, corrected: Tensor) -> Self:
+    def with_examples(self, corrected: Tensor) -> Self:
         """The same with more corrected images, by their memories [.,h,S,d]."""
-        every = torch.cat([self.corrected, self.place(corrected)])
+        every = torch.cat([self.corrected, self.whitened(corrected)])
         return type(self)(self.middle, self.whiten, self.others, every[some(len(every))])
 
-    def place(self, memory: Tensor) -> Tensor:
+    def whitened(self, memory: Tensor) -> Tensor:
         """Mean memory as unit vectors [B,D]."""
         return F.normalize((_mean(memory) - self.middle) @ self.whiten, dim=-1)
 
     def forward(self, memory: Tensor) -> Tensor:
         few = min(len(self.corrected), len(self.others))
         count = min(NEIGHBOURS, max(1, few // 4))
-        here = self.place(memory)
+        here = self.whitened(memory)
         own, other = ((here @ kind.T).topk(count, -1).values for kind in (self.corrected, self.others))
         return (own.mean(-1) > other.mean(-1)) | (own[:, 0] > SAME)
 
@@ -86,15 +87,15 @@ def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: 
     not know. Where all or none are new there is nothing to tell apart, and the new reader reads all.
     """
     own = Manifest.load(parent)
-    base, told = own.before or own, _once(new)
-    others = [line for image, line in _once(known).items() if image not in told]
-    if not own.familiar and not (told and others):
+    base, fresh = own.before or own, _once(new)
+    others = [line for image, line in _once(known).items() if image not in fresh]
+    if not own.familiar and not (fresh and others):
         return
     reader = TextReader(parent, Precision.FP32, threads=torch.get_num_threads(), manifest=base)
-    corrected = _remembered(reader, compared, told.values())
+    corrected = _remembered(reader, compared, fresh.values())
     if own.familiar:
         stored = constants(parent / own.familiar.file)
-        nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).told(corrected)
+        nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).with_examples(corrected)
     else:
         nearer = Nearer.of(_remembered(reader, compared, others), corrected)
     name, example = MEMORY + compared, corrected.new_zeros(2, *corrected.shape[1:])

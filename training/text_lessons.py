@@ -64,7 +64,7 @@ class TextMarks:
     score: float
 
 
-class Images:
+class ImageFeatures:
     """Every image once: its pixels, or, where a part of the model never learns, that part's answers."""
 
     def __init__(self, model: ImageToText, lines: Sequence[Line], hyper: Hyper) -> None:
@@ -112,13 +112,13 @@ class TextLessons:
         self.model, self.hyper, self.world = model, hyper, world
         new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
         self.new, self.old = Deck(new, hyper.seed), Deck(old, hyper.seed)
-        self.images = Images(model, [*new, *old], hyper)
+        self.images = ImageFeatures(model, [*new, *old], hyper)
         marked = lines.validate or lines.learn
         places = list(dict.fromkeys(x.image_id for x in marked))
         chosen = places[:MOST_HELD] if lines.validate else places[:: ceil(len(places) / BY_HEART)]
         self.held = {p: [x for x in marked if x.image_id == p] for p in chosen[rank::world]}
         self.best_by = model.best_by if lines.validate else "loss"
-        self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
+        self.shown = ImageFeatures(model, [x for here in self.held.values() for x in here], hyper)
 
     def epoch(self, number: int) -> Generator[TextBatch, None, None]:
         """Where a part of the model never learns, its answers are kept, and there is nothing to prepare."""

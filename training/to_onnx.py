@@ -25,6 +25,7 @@ def to_onnx(
 
     The sizes in `axes` are free and get these names. `fold` computes beforehand what hangs on weights
     alone; where these are transposed, they lose their names.
+
     TorchScript's exporter, not the newer one: it takes 0.3 s instead of tens, needs no other package
     and keeps names. It warns of being old and of what tracing cannot see; exports are compared with torch.
     """

@@ -18,7 +18,7 @@ _table, _predictions = schema.experiments, schema.predictions
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ArmAnswer:
     """An answer of one arm; `key` is what was assigned to it: the client's key, else the image."""
 
     key: str
@@ -63,7 +63,7 @@ class Experiments:
             rows = connection.execute(select(_table).where(_table.c.model == model).order_by(*newest))
             return [_experiment(row) for row in rows]
 
-    def answers(self, id: str) -> tuple[Answer, ...]:
+    def answers(self, id: str) -> tuple[ArmAnswer, ...]:
         """Every answer by assignment since the start, mirrored ones left out, oldest first."""
         p = _predictions.c
         with self._db.read() as connection:
@@ -71,7 +71,9 @@ class Experiments:
             rows = connection.execute(
                 wanted.where(_exposed(_get(connection, id))).order_by(p.created_at, p.id)
             )
-            return tuple(Answer(r.client_key or r.image, r.variant, r.revision, r.latency_ms) for r in rows)
+            return tuple(
+                ArmAnswer(r.client_key or r.image, r.variant, r.revision, r.latency_ms) for r in rows
+            )
 
 
 def _exposed(e: Experiment) -> ColumnElement[bool]:
