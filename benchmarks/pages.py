@@ -160,7 +160,7 @@ def ours_here(folder: Path | None, threads: int) -> Read:
     from training import base
 
     settings = Settings()
-    reader = LineReader(folder or base.kept(settings.home), threads=1)
+    reader = LineReader(folder or base.kept(settings.home))
     detector = Detector(threads)
 
     def read(data: bytes) -> list[Line]:

@@ -20,9 +20,8 @@ from tokenizers import Tokenizer
 from redpencil.bundle import Generation, Graph, Manifest, read_graph
 from redpencil.decode import Beams
 from redpencil.errors import Damaged
-from redpencil.pixels import Pixels, to_tensor
-from redpencil.reader import precision_for
-from redpencil.session import load_session
+from redpencil.pixels import Pixels
+from redpencil.session import OnnxReader
 from redpencil.together import Together
 from redpencil.types import LineText, Precision
 
@@ -32,7 +31,7 @@ ROOM = 16  # positions by which a cache grows
 MOST = 16  # images that are decoded together
 
 
-class TextReader:
+class TextReader(OnnxReader):
     """Writes the text of images with the two graphs of an autoregressive bundle; thread-safe.
 
     The encoder maps "image" float32 [B,C,H,W] to "memory.*" [B,...]. The decoder takes "tokens" int64
@@ -40,25 +39,16 @@ class TextReader:
     gives "logits" float32 [B,V] behind the last token, and "new.*" [B,h,S,d] to be kept as past.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        precision: Precision | None = None,
-        device: str = "cpu",
-        threads: int = 1,
-        manifest: Manifest | None = None,
-    ) -> None:
-        self.manifest = manifest or Manifest.load(folder)
-        self.device = device
-        self.precision = precision_for(self.manifest, precision, device)
-        self.tokenizer = _tokenizer(folder, self.manifest)
+    def open(self) -> None:
+        self.tokenizer = _tokenizer(self.folder, self.manifest)
         assert self.manifest.generation is not None  # as Manifest.load has checked
         self.generation: Generation = self.manifest.generation
         encoder, decoder = self.manifest.graphs[self.precision], self.manifest.decoders[self.precision]
-        self._encoder = load_session(folder, encoder, device, threads)
-        self._decoder = Decoder(load_session(folder, decoder, device, threads), folder / decoder.file)
+        self._encoder = self.session(encoder)
+        self._decoder = Decoder(self.session(decoder), self.folder / decoder.file)
         shared = MOST if self.precision is Precision.FP32 else 1
-        self._decode = Together(self._all, shared, 1 if device == "cuda" else len(os.sched_getaffinity(0)))
+        cores = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
+        self._decode = Together(self._all, shared, cores)
 
     def read(self, line: Pixels) -> LineText:
         """Write the text of one image (H x W x 3, uint8 RGB).
@@ -70,10 +60,6 @@ class TextReader:
 
     def _all(self, memories: Sequence[Tensors]) -> list[tuple[list[int], list[float]]]:
         return self.go_on({name: np.concatenate([m[name] for m in memories]) for name in memories[0]})
-
-    def tensor(self, image: Pixels) -> NDArray[np.float32]:
-        """The image as this bundle's encoder wants it, [C, H, W]."""
-        return to_tensor(image, self.manifest.preprocessing)
 
     def write(self, images: NDArray[np.float32]) -> list[tuple[list[int], list[float]]]:
         """For each of [B, C, H, W] the tokens written, without the end, and their probabilities."""

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from redpencil.bundle import Manifest
 from redpencil.ctc_beam import ctc
-from redpencil.errors import Damaged, NotFound
+from redpencil.errors import Damaged
 from redpencil.language import Language
-from redpencil.pixels import Pixels, to_tensor
-from redpencil.session import load_session
+from redpencil.pixels import Pixels
+from redpencil.session import OnnxReader
 from redpencil.types import LineText, Precision
 
 OUTPUTS = ("indices", "probabilities", "own")
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 def open_reader(
-    folder: Path, precision: Precision | None = None, device: str = "cpu", threads: int = 1, vlm: str = ""
+    folder: Path, precision: Precision | None = None, device: str = "cpu", vlm: str = ""
 ) -> Reader:
     """The reader of a bundle, by its decoder; `vlm` is the URL of the server that runs adapted models."""
     manifest = Manifest.load(folder)
@@ -46,56 +46,32 @@ def open_reader(
 
         return VlmReader(folder, vlm, manifest)
     if manifest.decoder == "ctc":
-        return LineReader(folder, precision, device, threads, manifest)
+        return LineReader(folder, precision, device, manifest=manifest)
     from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers
 
     kind = twofold.TwofoldReader if manifest.before else generate.TextReader
-    return kind(folder, precision, device, threads, manifest)
+    return kind(folder, precision, device, manifest=manifest)
 
 
-def precision_for(manifest: Manifest, precision: Precision | None, device: str) -> Precision:
-    """The precision asked for, else the bundle's own (on `cuda` FP32: INT8 is made for CPUs)."""
-    chosen = precision or (Precision.FP32 if device == "cuda" else manifest.precision)
-    if chosen not in manifest.graphs:
-        raise NotFound(f"this bundle has no {chosen} graph")
-    return chosen
-
-
-class LineReader:
+class LineReader(OnnxReader):
     """Reads single lines with one graph of a bundle; safe to call from many threads.
 
     The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
     "indices" int64, the best class per step, and "probabilities" float32, its softmax probability. In a
     bundle with a language or words they are [B, T, K], the likeliest classes per step with the best first.
     A third one, "own" bool [B], says of which lines the language is, where it is not of all.
-    `threads` is what one reading may use. On `cuda` the FP32 graph is the default: the INT8 one
-    is made for CPUs. Where CUDA cannot be had this raises; it never falls back to the CPU.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        precision: Precision | None = None,
-        device: str = "cpu",
-        threads: int = 1,
-        manifest: Manifest | None = None,
-    ) -> None:
-        self.manifest = manifest or Manifest.load(folder)
-        self.device = device
-        self.precision = precision_for(self.manifest, precision, device)
+    def open(self) -> None:
         graph = self.manifest.graphs[self.precision]
-        self._session = load_session(folder, graph, device, threads)
-        self._language = Language.of_bundle(folder, self.manifest)
-        self._outputs = _outputs(self._session, folder / graph.file)
+        self._session = self.session(graph)
+        self._language = Language.of_bundle(self.folder, self.manifest)
+        self._outputs = _outputs(self._session, self.folder / graph.file)
 
     def read(self, line: Pixels) -> LineText:
         """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
         indices, probabilities, own = self.infer(self.tensor(line)[None])
         return self.text(indices[0], probabilities[0], own[0])
-
-    def tensor(self, line: Pixels) -> NDArray[np.float32]:
-        """The line as this bundle's graphs want it, [C, H, W]."""
-        return to_tensor(line, self.manifest.preprocessing)
 
     def infer(
         self, images: NDArray[np.float32]

@@ -73,13 +73,14 @@ def hold(
         champion=bench.opponent or "",
         judged_at=time.time(),
     )
-    verdict = replace(
-        verdict, reasons=(*verdict.reasons, *asked.left_out()), items=asked.items(verdict.items)
-    )
     parts = {"holdout": holdout, "trained": trained, asked.measure.base_key: base}
     name, how = ("captions", _captions) if task is Task.CAPTION else ("graphemes", _graphemes)
-    more = _said(parts, verdict.precision, how)
-    verdict = replace(verdict, scores=verdict.scores | {name: more})
+    verdict = replace(
+        verdict,
+        reasons=(*verdict.reasons, *asked.left_out()),
+        items=asked.items(verdict.items),
+        scores=verdict.scores | {name: _said(parts, verdict.precision, how)},
+    )
     store.versions.put_verdict(model, version, verdict)
     return verdict
 

@@ -5,38 +5,26 @@ So a team that changes its words for some things loses nothing elsewhere.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from redpencil.bundle import Manifest
 from redpencil.generate import TextReader
 from redpencil.pixels import Pixels
-from redpencil.session import load_session
+from redpencil.session import OnnxReader
 from redpencil.types import LineText, Precision
 
 
-class TwofoldReader:
+class TwofoldReader(OnnxReader):
     """Writes the text of images; thread-safe. `manifest` and `precision` are of what corrections taught.
 
     The graph "familiar" maps what it names of the "memory.*" of the reader before to "like" bool [B].
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        precision: Precision | None = None,
-        device: str = "cpu",
-        threads: int = 1,
-        manifest: Manifest | None = None,
-    ) -> None:
-        self.manifest = manifest or Manifest.load(folder)
+    def open(self) -> None:
         before, familiar = self.manifest.before, self.manifest.familiar
         assert before is not None  # as Manifest.load has checked
         assert familiar is not None
-        self.taught = TextReader(folder, precision, device, threads, self.manifest)
-        self.device, self.precision = device, self.taught.precision
+        self.taught = TextReader(self.folder, self.precision, self.device, self.threads, self.manifest)
         same = self.precision if self.precision in before.graphs else Precision.FP32
-        self.before = TextReader(folder, same, device, threads, before)
-        self._familiar = load_session(folder, familiar, device, threads)
+        self.before = TextReader(self.folder, same, self.device, self.threads, before)
+        self._familiar = self.session(familiar)
         self._compared = [i.name for i in self._familiar.get_inputs()]
 
     def read(self, line: Pixels) -> LineText:

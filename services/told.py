@@ -7,11 +7,11 @@ from typing import Any
 
 from services.show import duration, percent, size, when
 
-Answer = Mapping[str, Any]
+Json = Mapping[str, Any]
 OVER = ("succeeded", "failed", "cancelled")
 
 
-def overview(answer: Answer) -> Iterator[str]:
+def overview(answer: Json) -> Iterator[str]:
     """The answer of /v1/status, a line for each thing that matters."""
     yield " · ".join(f"{name} {_up(part)}" for name, part in answer["parts"].items())
     disk = answer["disk"]
@@ -23,11 +23,11 @@ def overview(answer: Answer) -> Iterator[str]:
         yield from (f"  {line}" for line in rest)
 
 
-def _up(part: Answer) -> str:
+def _up(part: Json) -> str:
     return "up" if part["up"] else f"DOWN ({part['why']})"
 
 
-def _model(name: str, now: Answer) -> Iterator[str]:
+def _model(name: str, now: Json) -> Iterator[str]:
     if not (now["versions"] or now["corrections"] or now["last_run"]):
         yield f"no version yet: `redpencil import` brings one, `redpencil retrain --model {name}` trains one"
         return
@@ -50,7 +50,7 @@ def _model(name: str, now: Answer) -> Iterator[str]:
         yield now["schedule"]
 
 
-def served(state: Answer) -> Iterator[str]:
+def served(state: Json) -> Iterator[str]:
     """Which versions answer, whether registry and replicas agree, and what was refused last."""
     yield _roles(state)
     if state.get("why"):  # the answer to a promotion that has to wait
@@ -66,7 +66,7 @@ def served(state: Answer) -> Iterator[str]:
         yield f"refused {when(refusal['at'])}: version {refusal['to_version']}, {refusal['why']}"
 
 
-def _roles(state: Answer) -> str:
+def _roles(state: Json) -> str:
     if not state["champion"]:
         return "no version is served: promote one"
     told = f"version {state['champion']} is served"
@@ -79,14 +79,14 @@ def _roles(state: Answer) -> str:
     return told
 
 
-def going(run: Answer) -> str:
+def going(run: Json) -> str:
     """A run that waits or works."""
     phase = f", {run['phase']}" if run["phase"] else ""
     steps = _steps(run) if run["phase"] == "train" else ""
     return f"{run['id']} ({run['recipe']}): {run['state']}{phase}{steps}"
 
 
-def _steps(run: Answer) -> str:
+def _steps(run: Json) -> str:
     """How far the training is, what it reads so far, and the time that it needs yet."""
     facts = run.get("progress") or {}
     told = f", step {facts['step']} of {facts['steps']}" if "step" in facts else ""
@@ -95,7 +95,7 @@ def _steps(run: Answer) -> str:
     return told + (f", some {duration(run['eta_s'])} left" if run.get("eta_s") else "")
 
 
-def ended(run: Answer) -> str:
+def ended(run: Json) -> str:
     """A run that is over: what came of it, or why nothing did."""
     took = duration((run["finished_at"] or 0) - (run["started_at"] or run["finished_at"] or 0))
     version = f"version {run['version']}" if run["version"] else ""

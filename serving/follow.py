@@ -17,13 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from redpencil import bundle
 from redpencil.blobs import Blobs
-from redpencil.errors import NotReady, RedpencilError
+from redpencil.errors import NotReady
 from redpencil.reader import open_reader
 from redpencil.store import Store
+from redpencil.store.failures import FAILURES, DatabaseFailed, first_line
 from redpencil.traffic import Assignment, assign
 from redpencil.trial import served_precision
 from redpencil.types import ServingState
@@ -31,7 +30,6 @@ from serving.reader import Reader
 
 log = logging.getLogger(__name__)
 
-FAILURES = (OSError, SQLAlchemyError, RedpencilError)
 BEAT_S = 2.0
 RETRY_S = 10.0
 EXTRA_VERSIONS = 2
@@ -54,17 +52,17 @@ class Loader:
     """Turns a version's name into a warm reader, by way of the database and the blobs."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, model: str, cache: Path, device: str, threads: int, vlm: str = ""
+        self, store: Store, blobs: Blobs, model: str, cache: Path, device: str, vlm: str = ""
     ) -> None:
         self._store, self._blobs, self._model = store, blobs, model
-        self._cache, self._device, self._threads, self._vlm = cache, device, threads, vlm
+        self._cache, self._device, self._vlm = cache, device, vlm
 
     def load(self, version: str) -> Reader:
         """Raises NotFound where the version is not registered, Damaged where its bundle is not whole."""
         known = self._store.versions.get(self._model, version)
         folder = bundle.fetch(known.bundle, self._blobs, self._cache)
         allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
-        reader = open_reader(folder, allowed, self._device, self._threads, self._vlm)
+        reader = open_reader(folder, allowed, self._device, self._vlm)
         reader.warm()
         log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
         return Reader(version, reader)
@@ -123,10 +121,10 @@ class Follower:
             self._tell("state", None)
             self._follow(wanted)
         except FAILURES as exc:
-            self._tell("state", f"the desired state cannot be read: {_first_line(exc)}")
+            self._tell("state", f"the desired state cannot be read: {first_line(exc)}")
         except Exception as exc:  # whatever it is, what is served goes on being served
             log.exception("following %s", self.model)
-            self._tell("state", f"what should be served cannot be followed: {_first_line(exc)}")
+            self._tell("state", f"what should be served cannot be followed: {first_line(exc)}")
         if (self.current, self.error) != before or time.monotonic() >= self._beat_at:
             self._beat()
 
@@ -211,7 +209,7 @@ class Follower:
             readers[version] = self._loader.load(version)
         except Exception as exc:  # ONNX Runtime's errors, of memory above all, share no base of their own
             log.exception("%s version %s cannot be loaded", self.model, version)
-            return f"version {version} cannot be loaded: {_first_line(exc)}"
+            return f"version {version} cannot be loaded: {first_line(exc)}"
         return None
 
     def _swap(self, state: ServingState, readers: Mapping[str, Reader]) -> None:
@@ -232,8 +230,8 @@ class Follower:
     def _load_extra(self, version: str) -> Reader:
         try:
             return self._loader.load(version)
-        except SQLAlchemyError as exc:
-            raise NotReady(f"version {version} cannot be looked up: {_first_line(exc)}") from exc
+        except DatabaseFailed as exc:
+            raise NotReady(f"version {version} cannot be looked up: {first_line(exc)}") from exc
 
     def _beat(self) -> None:
         state = self.current.state
@@ -251,7 +249,7 @@ class Follower:
             self._beat_at = time.monotonic() + BEAT_S
             self._tell("beat", None)
         except FAILURES as exc:
-            self._tell("beat", f"the heartbeat cannot be written: {_first_line(exc)}")
+            self._tell("beat", f"the heartbeat cannot be written: {first_line(exc)}")
 
     def _tell(self, part: str, error: str | None) -> None:
         if error and error != self._errors.get(part):
@@ -263,7 +261,3 @@ def _without(role: str, state: ServingState) -> ServingState:
     if role == "challenger":
         return replace(state, challenger=None, weight=0.0, mirror=0.0)
     return replace(state, previous=None)
-
-
-def _first_line(exc: BaseException) -> str:
-    return str(getattr(exc, "orig", None) or exc).partition("\n")[0]

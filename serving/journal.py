@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from redpencil.blobs import Blobs
-from redpencil.errors import NotReady, RedpencilError
+from redpencil.errors import NotReady
 from redpencil.store import Store
+from redpencil.store.failures import FAILURES, first_line
 from redpencil.types import Image, Prediction
 
 log = logging.getLogger(__name__)
@@ -22,7 +21,6 @@ log = logging.getLogger(__name__)
 GROUP = 64
 LINGER_S = 0.05
 LINGER_STEP_S = 0.005
-FAILURES = (OSError, SQLAlchemyError, RedpencilError)
 
 
 @dataclass(frozen=True)
@@ -140,5 +138,4 @@ def _withheld(exc: Exception) -> Exception:
     """NotReady in the disk's or database's own words; a mistake of ours stays what it is."""
     if not isinstance(exc, FAILURES):
         return exc
-    words = str(getattr(exc, "orig", None) or exc).partition("\n")[0]
-    return NotReady(f"the answer could not be stored, so it is withheld: {words}")
+    return NotReady(f"the answer could not be stored, so it is withheld: {first_line(exc)}")

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from redpencil.errors import BadInput
 from training import pretrained, tokens
-from training.image_to_text import Named, apart, attend, together, visible
+from training.image_to_text import Named, attend, merge_heads, split_heads, visible
 from training.transformer import joined, pair, shapes
 
 FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "qwen2_5_vl_text")
@@ -98,9 +98,9 @@ class CausalLM(nn.Module):
         self, layer: Any, x: Tensor, seen: Tensor, turn: Kept, past: Kept
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         at, read = layer.self_attn, layer.input_layernorm(x)
-        query, key = (turned(apart(p(read), n), norm, turn) for p, n, norm in self._compared(at))
-        new = key, apart(at.v_proj(read), self.heads)
-        x = x + at.o_proj(together(self._attend(query, *joined(past, new), seen)))
+        query, key = (turned(split_heads(p(read), n), norm, turn) for p, n, norm in self._compared(at))
+        new = key, split_heads(at.v_proj(read), self.heads)
+        x = x + at.o_proj(merge_heads(self._attend(query, *joined(past, new), seen)))
         return x + layer.mlp(layer.post_attention_layernorm(x)), new
 
     def _compared(self, at: Any) -> tuple[tuple[Any, int, Any], ...]:

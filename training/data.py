@@ -52,6 +52,11 @@ class Line:
     group: str = ""
     place: str = ""
 
+    @property
+    def image_id(self) -> str:
+        """The same for all lines of one image."""
+        return self.place or self.key
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -135,7 +140,22 @@ def _rank(group: str) -> bytes:
     return hashlib.sha256(b"redpencil-validation-v1:" + group.encode()).digest()
 
 
-class Stock:
+class Deck:
+    """Lines to be drawn: every turn meets each of them once, shuffled."""
+
+    def __init__(self, lines: Sequence[Line], seed: int) -> None:
+        self.lines, self.seed = lines, seed
+
+    def draws(self, start: int, count: int) -> Iterator[tuple[int, int]]:
+        """(index, turn) of the draws `start` onwards."""
+        while count > 0:
+            turn, skip = divmod(start, len(self.lines))
+            order = np.random.default_rng([self.seed, turn]).permutation(len(self.lines))[skip : skip + count]
+            yield from ((int(i), turn) for i in order)
+            start, count = start + len(order), count - len(order)
+
+
+class Stock(Deck):
     """Lines ready to be drawn: each as `copies` features, the line itself and augmented ones.
 
     Features are computed once, each line alone, and kept in half precision. With 0 copies
@@ -145,8 +165,8 @@ class Stock:
     def __init__(
         self, model: LineModel, lines: Sequence[Line], copies: int, strength: float, seed: int
     ) -> None:
-        self.model, self.lines, self.copies = model, lines, copies
-        self.strength, self.seed = strength, seed
+        super().__init__(lines, seed)
+        self.model, self.copies, self.strength = model, copies, strength
         self.classes = [torch.tensor(vocab.encode(x.text, model.alphabet), dtype=torch.long) for x in lines]
         self.frozen = Frozen(model)
         made = self.frozen.map(lambda draw: self._image(*draw), product(range(len(lines)), range(copies)))
@@ -157,14 +177,6 @@ class Stock:
         if self.copies:
             return self.kept[index][(turn + index) % self.copies].float()
         return self.frozen.of(self._image(index, turn))
-
-    def draws(self, start: int, count: int) -> Iterator[tuple[int, int]]:
-        """(index, turn) of the draws `start` onwards: every pass meets each line once, shuffled."""
-        while count > 0:
-            turn, skip = divmod(start, len(self.lines))
-            order = np.random.default_rng([self.seed, turn]).permutation(len(self.lines))[skip : skip + count]
-            yield from ((int(i), turn) for i in order)
-            start, count = start + len(order), count - len(order)
 
     def _image(self, index: int, copy: int) -> Pixels:
         image = self.lines[index].image

@@ -65,8 +65,8 @@ class Pupil(crnn.CRNN):
         super().__init__(alphabet)
         self.learned = learned
 
-    def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> Lessons:
-        return Lessons(self, lines, hyper)
+    def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> PupilLessons:
+        return PupilLessons(self, lines, hyper)
 
 
 class Roughened(Stock):
@@ -76,7 +76,7 @@ class Roughened(Stock):
         return rough(super()._image(index, copy), np.random.default_rng([self.seed, index, copy, 1]))
 
 
-class Lessons:
+class PupilLessons:
     """See `training.learner.Lessons`; marked on the lines of the golden pack that the pupil can spell."""
 
     def __init__(self, model: Pupil, lines: Lines, hyper: Hyper) -> None:
@@ -96,9 +96,9 @@ class Lessons:
     def loss(self, answer: tuple[Tensor, Tensor], heard: Heard) -> Tensor:
         (logits, lengths), batch = answer, heard.batch
         ctc = self.model.loss(logits, batch.targets, batch.target_lengths, lengths, 0.0)
-        return ctc + apart(logits.float().log_softmax(-1), lengths, heard.said)
+        return ctc + distillation_loss(logits.float().log_softmax(-1), lengths, heard.said)
 
-    def mark(self) -> validate.Marks | None:
+    def mark(self) -> validate.LineMarks | None:
         return validate.mark(self.model, self.held)
 
 
@@ -106,7 +106,7 @@ def _tensors(lesson: Lesson) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(lesson.classes.astype(np.int64)), torch.from_numpy(lesson.shares).float()
 
 
-def apart(logp: Tensor, lengths: Tensor, said: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+def distillation_loss(logp: Tensor, lengths: Tensor, said: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """How far a pupil's log probabilities [B,T,K] are from what the teacher says at the same places.
 
     The cross-entropy of a step, letters weighed by LETTER. The teacher's steps may be fewer or more: each of
@@ -123,7 +123,7 @@ def apart(logp: Tensor, lengths: Tensor, said: Sequence[tuple[Tensor, Tensor]]) 
     return total / max(weight, 1.0)
 
 
-class Told:
+class EpochPrinter:
     """A watcher that prints every epoch and never stops."""
 
     def step(self, progress: dict[str, Any]) -> bool:
@@ -138,7 +138,7 @@ def learn(pupil: Pupil, hyper: Hyper, folder: Path) -> None:
     """Train to the end, or go on from the checkpoints in the folder; the pupil is then as good as it was."""
     held = [Line(x.image, x.text) for x in linepack.load("golden") if set(x.text) <= set(pupil.alphabet)]
     place = Alone(LocalFileSystem(), str(folder))
-    ended = Loop(hyper, pupil, Lines([], held), Told(), place).run()
+    ended = Loop(hyper, pupil, Lines([], held), EpochPrinter(), place).run()
     if ended.how != "done":
         raise RedpencilError(f"the pupil {ended.how}: {ended.why}")
     restore(pupil, load(folder / BEST))

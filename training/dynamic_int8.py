@@ -29,15 +29,15 @@ FEWEST = 1024  # values; smaller matrices gain nothing
 def write(source: Path, target: Path) -> None:
     """Write the graph with all products by a constant matrix, and all tables, in INT8."""
     model = onnx.load(source)
-    graph = Graph(model.graph)
-    nodes = [made for node in model.graph.node for made in graph.replaced(node)]
-    _put(model.graph, nodes, graph.made)
+    quantizer = Quantizer(model.graph)
+    nodes = [made for node in model.graph.node for made in quantizer.replaced(node)]
+    _put(model.graph, nodes, quantizer.made)
     if all(o.domain != CUSTOM for o in model.opset_import):
         model.opset_import.append(helper.make_opsetid(CUSTOM, 1))
     onnx.save(model, target)
 
 
-class Graph:
+class Quantizer:
     """Knows what in a graph is constant, and keeps the matrices that were made INT8."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:

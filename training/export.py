@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -25,8 +23,8 @@ from redpencil.types import Precision
 from training.probe import Image
 from training.quantize import Twin, careful
 from training.recipe import LineModel
+from training.to_onnx import to_onnx
 
-OPSET = 20
 CLOSE = 1e-3  # a probability of torch and ONNX Runtime may differ by so much
 TIES = 0.01  # and so many of the steps may name another class, as near ties do
 FREE = {
@@ -41,7 +39,7 @@ LEAST_INT8 = 0.75
 """Of the work of the layers that INT8 is for: with less of it the gate would refuse a version as too slow."""
 
 
-class Line(Protocol):
+class Labelled(Protocol):
     """A line image (H x W x 3) with its text."""
 
     @property
@@ -50,7 +48,7 @@ class Line(Protocol):
     def text(self) -> str: ...
 
 
-def to_bundle(model: LineModel, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
+def to_bundle(model: LineModel, folder: Path, lines: Sequence[Labelled], lineage: dict[str, Any]) -> Manifest:
     """Write a model as a bundle into an existing folder.
 
     Raises RedpencilError where ONNX Runtime does not answer as torch does. Of `lines` some
@@ -85,39 +83,11 @@ def with_language(folder: Path, manifest: Manifest, language: Language) -> Manif
 
 
 def write_graph(module: nn.Module, path: Path, image: Image) -> None:
-    """One ONNX file with all weights inside, under the names that they have in the module.
-
-    TorchScript's exporter, not the newer one: it takes 0.3 s instead of tens, needs no other
-    package and keeps names. It warns of being old and of what tracing cannot see; `agree` checks.
-    """
+    """A line reader's ONNX file (see `LineReader`)."""
     with torch.no_grad():
         given = len(module(torch.from_numpy(image)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module,
-            (torch.from_numpy(np.concatenate([image, image])),),
-            str(path),
-            input_names=["image"],
-            output_names=list(OUTPUTS[:given]),
-            dynamic_axes=FREE,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            opset_version=OPSET,
-            external_data=False,
-            dynamo=False,
-        )
-    name_all(path)
-
-
-def name_all(path: Path) -> None:
-    """Give every parameter its own weights again where the exporter shared those of an equal one."""
-    model = onnx.load(path)
-    stored = {t.name: t for t in model.graph.initializer}
-    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in stored]:
-        model.graph.initializer.add().CopyFrom(stored[node.input[0]])
-        model.graph.initializer[-1].name = node.output[0]
-        model.graph.node.remove(node)
-    onnx.save(model, path)
+    example = torch.from_numpy(np.concatenate([image, image]))
+    path.write_bytes(to_onnx(module, (example,), ["image"], OUTPUTS[:given], FREE, fold=True))
 
 
 def agree(module: nn.Module, reader: LineReader, images: Sequence[Image]) -> None:
@@ -147,7 +117,7 @@ def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
 
 
 def _with_int8(
-    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Line]
+    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Labelled]
 ) -> Manifest:
     """The bundle with the INT8 graph that loses little, or least of those that are quick enough."""
     exact = _errors(folder, control)
@@ -184,13 +154,13 @@ def beyond_chance(changes: NDArray[Any]) -> float:
     return float(changes.sum() - np.sqrt(np.square(changes).sum()))
 
 
-def _errors(folder: Path, lines: Sequence[Line]) -> list[int]:
+def _errors(folder: Path, lines: Sequence[Labelled]) -> list[int]:
     """Wrong characters per line of the bundle as it stands, in the precision it is to be served in."""
     found = read_parallel(LineReader(folder), [line.image for line in lines], torch.get_num_threads())
     return [distance(line.text, reading.text) for line, reading in zip(lines, found, strict=True)]
 
 
-def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+def _drawn(lines: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
     """Lines to calibrate on and others to measure the loss on; too few leave none to measure."""
     order = np.random.default_rng(0).permutation(len(lines))
     cut = min(CALIBRATE, len(lines) if len(lines) < 2 * FEWEST_CONTROL else len(lines) // 2)
@@ -198,5 +168,5 @@ def _drawn(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
     return shuffled[:cut], shuffled[cut : cut + CONTROL]
 
 
-def _image(line: Line, preprocessing: Preprocessing) -> Image:
+def _image(line: Labelled, preprocessing: Preprocessing) -> Image:
     return to_tensor(line.image, preprocessing)[None]

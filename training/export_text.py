@@ -8,7 +8,6 @@ back to FP32, and then there is none.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
@@ -28,9 +27,10 @@ from redpencil.pixels import Pixels, to_tensor
 from redpencil.types import Precision
 from training import dynamic_int8
 from training.data import Line
-from training.export import OPSET, beyond_chance, name_all
+from training.export import beyond_chance
 from training.image_to_text import ImageToText
 from training.quantize import Twin
+from training.to_onnx import to_onnx
 from training.torch_decoder import MEMORY, NEW, PAST, TorchDecoder
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,8 @@ def to_bundle(model: ImageToText, folder: Path, lines: Sequence[Line], lineage: 
 
 def images_of(lines: Iterable[Line]) -> list[tuple[Pixels, list[str]]]:
     """Every image once, with all its texts, in an order that is drawn once for all."""
-    ordered = sorted(lines, key=lambda line: line.place or line.key)
-    found = [list(here) for _, here in groupby(ordered, key=lambda line: line.place or line.key)]
+    ordered = sorted(lines, key=lambda line: line.image_id)
+    found = [list(here) for _, here in groupby(ordered, key=lambda line: line.image_id)]
     order = np.random.default_rng(0).permutation(len(found))
     return [(found[i][0].image, [line.text for line in found[i]]) for i in order]
 
@@ -129,27 +129,7 @@ def _write(
     axes |= {name: {0: "B", 1: "S"} for name in inputs if name == "tokens"}
     axes |= {name: {0: "B", 2: "T"} for name in inputs if name.startswith(PAST)}
     axes |= {name: {0: "B", 2: "S"} for name in outputs if name.startswith(NEW)}
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # a fused kernel that ONNX does not know
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the old exporter: see training/export.py
-            torch.onnx.export(
-                module.eval(),
-                given,
-                str(path),
-                input_names=inputs,
-                output_names=outputs,
-                dynamic_axes=axes,
-                training=torch.onnx.TrainingMode.PRESERVE,
-                do_constant_folding=False,
-                opset_version=OPSET,
-                external_data=False,
-                dynamo=False,
-            )
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    name_all(path)
+    path.write_bytes(to_onnx(module.eval(), given, inputs, outputs, axes))
 
 
 def agree(model: ImageToText, reader: TextReader, images: Sequence[Pixels]) -> None:

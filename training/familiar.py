@@ -51,19 +51,13 @@ class Familiar(nn.Module):
     @classmethod
     def of(cls, all_kinds: Sequence[Tensor]) -> Self:
         """One that knows no example yet, from features [C,1,V] of lines of many kinds."""
-        means = torch.stack([_mean(f.float()[None])[0] for f in all_kinds])
-        spread = torch.cov(means.T)
-        ridge = RIDGE * spread.diagonal().mean()
-        values, vectors = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
-        size = means.shape[1]
-        return cls(means.mean(0), vectors / values.sqrt(), torch.zeros(size, 0), torch.zeros(0))
+        middle, whiten = whitening(torch.cat([_mean(f.float()[None]) for f in all_kinds]))
+        return cls(middle, whiten, torch.zeros(len(middle), 0), torch.zeros(0))
 
-    def told(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
+    def with_examples(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
         """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples."""
-        drawn = np.random.default_rng(0).permutation(len(lines))[:MOST]
-        new = torch.cat(
-            [self.place(_mean(lines[i].float()[None].to(self.middle.device))) for i in sorted(drawn)]
-        )
+        device = self.middle.device
+        new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in some(len(lines))])
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
         real = self.bars <= HIGHEST
@@ -72,17 +66,16 @@ class Familiar(nn.Module):
             own.fill_(RENDERED)
         bars = torch.cat([self.bars, own[~again[len(self.bars) :]]])
         every = every[~again]
-        drawn = np.random.default_rng(0).permutation(len(every))[:MOST]
-        kept = torch.from_numpy(np.sort(drawn)).to(every.device)
+        kept = some(len(every))
         return type(self)(self.middle, self.whiten, every[kept].T.contiguous(), bars[kept])
 
-    def place(self, means: Tensor) -> Tensor:
+    def whitened(self, means: Tensor) -> Tensor:
         """Mean features [B,C] as unit vectors."""
         return F.normalize((means - self.middle) @ self.whiten, dim=-1)
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """`valid` bool [B,V] says which columns are not padding; None: all."""
-        likeness = self.place(_mean(features, valid)) @ self.examples
+        likeness = self.whitened(_mean(features, valid)) @ self.examples
         nearest = (likeness - self.bars).topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
         return (nearest > 0) | (likeness.amax(-1) > CLOSE)
 
@@ -93,6 +86,20 @@ def _mean(features: Tensor, valid: Tensor | None = None) -> Tensor:
         return features.mean((2, 3))
     inside = valid[:, None, None].to(features.dtype)
     return (features * inside).sum((2, 3)) / inside.sum((2, 3))
+
+
+def whitening(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """The middle [D] of vectors [N,D], and the matrix [D,D] that takes out how these differ in general."""
+    spread = torch.cov(vectors.T)
+    ridge = RIDGE * spread.diagonal().mean()
+    values, axes = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
+    return vectors.mean(0), axes / values.sqrt()
+
+
+def some(count: int) -> list[int]:
+    """Which of so many examples are kept, MOST at most; drawn once for all."""
+    drawn: list[int] = np.random.default_rng(0).permutation(count)[:MOST].tolist()
+    return sorted(drawn)
 
 
 def bars_of(examples: Tensor, known: int = 0) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -14,8 +12,8 @@ from torch import Tensor, nn
 
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.session import session_options
-from training.export import OPSET
 from training.recipe import LineModel
+from training.to_onnx import to_onnx
 
 T = TypeVar("T")
 
@@ -58,21 +56,8 @@ class _Features(nn.Module):
 
 
 def _session(model: LineModel) -> onnxruntime.InferenceSession:
-    p, graph = model.preprocessing, io.BytesIO()
+    p = model.preprocessing
     example = torch.zeros(1, len(p.mean), p.height, 4 * p.height)
-    last = model.features(example).ndim - 1
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the old exporter: see training/export.py
-        torch.onnx.export(
-            _Features(model),
-            (example,),
-            graph,  # type: ignore[arg-type]  # the old exporter writes to memory too
-            input_names=["image"],
-            output_names=["features"],
-            dynamic_axes={"image": {3: "W"}, "features": {last: "V"}},
-            opset_version=OPSET,
-            dynamo=False,
-        )
-    return onnxruntime.InferenceSession(
-        graph.getvalue(), session_options(1), providers=["CPUExecutionProvider"]
-    )
+    axes = {"image": {3: "W"}, "features": {model.features(example).ndim - 1: "V"}}
+    graph = to_onnx(_Features(model), (example,), ["image"], ["features"], axes, fold=True)
+    return onnxruntime.InferenceSession(graph, session_options(1), providers=["CPUExecutionProvider"])

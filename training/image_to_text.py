@@ -111,13 +111,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None
     return weights.softmax(-1) @ value
 
 
-def apart(x: Tensor, heads: int) -> Tensor:
+def split_heads(x: Tensor, heads: int) -> Tensor:
     """[B,T,h*d] -> [B,h,T,d]."""
     cut: Tensor = x.unflatten(-1, (heads, -1))
     return cut.transpose(1, 2)
 
 
-def together(x: Tensor) -> Tensor:
+def merge_heads(x: Tensor) -> Tensor:
     """[B,h,T,d] -> [B,T,h*d]."""
     return x.transpose(1, 2).flatten(2)
 

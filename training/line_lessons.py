@@ -10,7 +10,7 @@ from training.data import Batch, Batches, Stock
 from training.hyper import Hyper
 from training.job import Lines
 from training.recipe import LineModel
-from training.validate import Marks, mark
+from training.validate import LineMarks, mark
 
 
 class LineLessons:
@@ -31,5 +31,5 @@ class LineLessons:
         targets = (batch.targets, batch.target_lengths)
         return self.model.loss(logits, *targets, lengths, self.hyper.smoothing, batch.rehearsed)
 
-    def mark(self) -> Marks | None:
+    def mark(self) -> LineMarks | None:
         return mark(self.model, self.held, self.world)

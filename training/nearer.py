@@ -7,7 +7,6 @@ corrected since and with images that this reader learned from: it is like those 
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +20,14 @@ from torch.nn import functional as F
 from redpencil.bundle import Graph, Manifest
 from redpencil.generate import MEMORY, TextReader
 from redpencil.types import Precision
-from training.export import OPSET
+from training.familiar import some, whitening
+from training.to_onnx import to_onnx
 from training.weights import constants
 
 if TYPE_CHECKING:
     from training.data import Line
 
 NEIGHBOURS = 5  # at most, and at most a quarter of either kind
-RIDGE = 0.1  # of the mean variance, added before whitening
-MOST = 4096  # examples of either kind
 SAME = 0.9  # cosine of an image with itself, seen again in another precision
 NAMES = ("middle", "whiten", "others", "corrected")
 OLDER = "before."  # goes before the names of the earlier reader's files
@@ -55,26 +53,24 @@ class Nearer(nn.Module):
     def of(cls, others: Tensor, corrected: Tensor) -> Self:
         """From memories [.,h,S,d] of images that the reader before learned from, and of corrected ones."""
         means = torch.cat([_mean(others), _mean(corrected)])
-        spread = torch.cov(means.T)
-        ridge = RIDGE * spread.diagonal().mean()
-        values, vectors = torch.linalg.eigh(spread + ridge * torch.eye(len(spread)))
-        empty = cls(means.mean(0), vectors / values.sqrt(), means[:0], means[:0])
-        told = empty.told(corrected)
-        return cls(told.middle, told.whiten, _some(told.place(others)), told.corrected)
+        empty = cls(*whitening(means), means[:0], means[:0])
+        others = empty.whitened(others)
+        known = cls(empty.middle, empty.whiten, others[some(len(others))], means[:0])
+        return known.with_examples(corrected)
 
-    def told(self, corrected: Tensor) -> Self:
+    def with_examples(self, corrected: Tensor) -> Self:
         """The same with more corrected images, by their memories [.,h,S,d]."""
-        every = torch.cat([self.corrected, self.place(corrected)])
-        return type(self)(self.middle, self.whiten, self.others, _some(every))
+        every = torch.cat([self.corrected, self.whitened(corrected)])
+        return type(self)(self.middle, self.whiten, self.others, every[some(len(every))])
 
-    def place(self, memory: Tensor) -> Tensor:
+    def whitened(self, memory: Tensor) -> Tensor:
         """Mean memory as unit vectors [B,D]."""
         return F.normalize((_mean(memory) - self.middle) @ self.whiten, dim=-1)
 
     def forward(self, memory: Tensor) -> Tensor:
         few = min(len(self.corrected), len(self.others))
         count = min(NEIGHBOURS, max(1, few // 4))
-        here = self.place(memory)
+        here = self.whitened(memory)
         own, other = ((here @ kind.T).topk(count, -1).values for kind in (self.corrected, self.others))
         return (own.mean(-1) > other.mean(-1)) | (own[:, 0] > SAME)
 
@@ -84,12 +80,6 @@ def _mean(memory: Tensor) -> Tensor:
     return memory.mean(2).flatten(1)
 
 
-def _some(examples: Tensor) -> Tensor:
-    """At most MOST of them, drawn once for all."""
-    drawn = np.random.default_rng(0).permutation(len(examples))[:MOST]
-    return examples[torch.from_numpy(np.sort(drawn))]
-
-
 def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: Sequence[Line]) -> None:
     """Put the reader that never changed, of the parent's bundle, into the new one, and when it reads.
 
@@ -97,25 +87,27 @@ def keep(folder: Path, parent: Path, compared: str, new: Sequence[Line], known: 
     not know. Where all or none are new there is nothing to tell apart, and the new reader reads all.
     """
     own = Manifest.load(parent)
-    base, told = own.before or own, _once(new)
-    others = [line for place, line in _once(known).items() if place not in told]
-    if not own.familiar and not (told and others):
+    base, fresh = own.before or own, _once(new)
+    others = [line for image, line in _once(known).items() if image not in fresh]
+    if not own.familiar and not (fresh and others):
         return
     reader = TextReader(parent, Precision.FP32, threads=torch.get_num_threads(), manifest=base)
-    corrected = _remembered(reader, compared, told.values())
+    corrected = _remembered(reader, compared, fresh.values())
     if own.familiar:
         stored = constants(parent / own.familiar.file)
-        nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).told(corrected)
+        nearer = Nearer(*(torch.tensor(stored[name]) for name in NAMES)).with_examples(corrected)
     else:
         nearer = Nearer.of(_remembered(reader, compared, others), corrected)
-    _write(nearer, corrected, folder / "familiar.onnx", MEMORY + compared)
+    name, example = MEMORY + compared, corrected.new_zeros(2, *corrected.shape[1:])
+    graph = to_onnx(nearer.eval(), (example,), [name], ["like"], {name: {0: "B"}, "like": {0: "B"}})
+    (folder / "familiar.onnx").write_bytes(graph)
     familiar = Graph.of(folder / "familiar.onnx")
     replace(Manifest.load(folder), familiar=familiar, before=_moved(base, parent, folder)).save(folder)
 
 
 def _once(lines: Iterable[Line]) -> dict[str, Line]:
-    """Every image once, by its place."""
-    return {line.place or line.key: line for line in lines}
+    """A line of every image."""
+    return {line.image_id: line for line in lines}
 
 
 def _remembered(reader: TextReader, compared: str, lines: Iterable[Line]) -> Tensor:
@@ -139,20 +131,3 @@ def _moved(base: Manifest, source: Path, folder: Path) -> Manifest:
     graphs, decoders = ({precision: moved(graph) for precision, graph in kind.items()} for kind in kinds)
     assert base.tokenizer is not None  # an autoregressive bundle's manifest was checked
     return replace(base, graphs=graphs, decoders=decoders, tokenizer=moved(base.tokenizer))
-
-
-def _write(nearer: Nearer, memory: Tensor, path: Path, name: str) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the old exporter: see training/export.py
-        torch.onnx.export(
-            nearer.eval(),
-            (memory.new_zeros(2, *memory.shape[1:]),),
-            str(path),
-            input_names=[name],
-            output_names=["like"],
-            dynamic_axes={name: {0: "B"}, "like": {0: "B"}},
-            opset_version=OPSET,
-            external_data=False,
-            do_constant_folding=False,
-            dynamo=False,
-        )

@@ -84,7 +84,7 @@ EAST: Fonts = {
 
 
 @dataclass(frozen=True)
-class Kind:
+class LineKind:
     """A kind of line: its share of each pack, how its text comes about, its fonts and heights."""
 
     name: str
@@ -101,14 +101,14 @@ def _shares(rehearsal: float, golden: float) -> dict[str, float]:
 # Far more characters than lines: Chinese and Japanese are rehearsed more than they are examined,
 # or rows of the head that learn (above all those of new characters) fire on what they never met.
 KINDS = (
-    Kind("prose", _shares(0.22, 0.3), texts.prose, (SERIF, SERIF, SANS), (24, 60)),
-    Kind("german", _shares(0.04, 0.05), texts.german, (SERIF, SANS), (24, 60)),
-    Kind("french", _shares(0.04, 0.05), texts.french, (SERIF, SANS), (24, 60)),
-    Kind("receipt", _shares(0.26, 0.28), texts.receipt, (MONO, SANS, SANS), (16, 48)),
-    Kind("form", _shares(0.13, 0.14), texts.form, (MONO, SANS, SERIF), (15, 34)),
-    Kind("figures", _shares(0.08, 0.08), texts.figures, (MONO, SANS, SERIF), (16, 48)),
-    Kind("chinese", _shares(0.17, 0.07), texts.chinese, (EAST,), (28, 56)),
-    Kind("japanese", _shares(0.06, 0.03), texts.japanese, (EAST,), (28, 56)),
+    LineKind("prose", _shares(0.22, 0.3), texts.prose, (SERIF, SERIF, SANS), (24, 60)),
+    LineKind("german", _shares(0.04, 0.05), texts.german, (SERIF, SANS), (24, 60)),
+    LineKind("french", _shares(0.04, 0.05), texts.french, (SERIF, SANS), (24, 60)),
+    LineKind("receipt", _shares(0.26, 0.28), texts.receipt, (MONO, SANS, SANS), (16, 48)),
+    LineKind("form", _shares(0.13, 0.14), texts.form, (MONO, SANS, SERIF), (15, 34)),
+    LineKind("figures", _shares(0.08, 0.08), texts.figures, (MONO, SANS, SERIF), (16, 48)),
+    LineKind("chinese", _shares(0.17, 0.07), texts.chinese, (EAST,), (28, 56)),
+    LineKind("japanese", _shares(0.06, 0.03), texts.japanese, (EAST,), (28, 56)),
 )
 
 
@@ -139,7 +139,7 @@ def add(pack: zipfile.ZipFile, name: str, data: bytes) -> None:
     pack.writestr(zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0)), data)
 
 
-def _fresh(rng: Rng, kind: Kind, pack: str, lexicon: Lexicon, taken: set[str]) -> tuple[Path, str]:
+def _fresh(rng: Rng, kind: LineKind, pack: str, lexicon: Lexicon, taken: set[str]) -> tuple[Path, str]:
     """A font and a text that it can draw and that no pack holds yet."""
     while True:
         group = kind.fonts[int(rng.integers(len(kind.fonts)))][pack]

@@ -24,8 +24,8 @@ def trial(config: Mapping[str, Any], job: Job, parent: str) -> None:
     page, blobs = SweepPage(job.settings.mlflow, job.run.model), Blobs.open(job.settings.blobs)
     name = ", ".join(f"{k}={_short(v)}" for k, v in config.items())
     run = page.begin(name, mine.hyper.to_dict(), job.snapshot, parent)
-    lines, told = mine.lines(blobs), Told(page, run)
-    ended = Loop(mine.hyper, mine.build(blobs, lines), lines, told, Trial(told)).run()
+    lines, watcher = mine.lines(blobs), TrialWatcher(page, run)
+    ended = Loop(mine.hyper, mine.build(blobs, lines), lines, watcher, TrialPlace(watcher)).run()
     page.end(run, "FINISHED" if ended.how == "done" else "FAILED")
     if ended.how != "done":
         raise RedpencilError(ended.why)
@@ -36,33 +36,33 @@ def _short(value: Any) -> str:
 
 
 @dataclass
-class Told:
+class TrialWatcher:
     """Tells MLflow of every epoch; a `training.loop.Watcher`."""
 
     page: SweepPage
     run: str
-    told: int = 0
+    sent: int = 0
 
     def step(self, progress: dict[str, Any]) -> bool:
         return False
 
     def epoch(self, history: list[dict[str, Any]]) -> None:
-        self.page.epochs(self.run, history[self.told :])
-        self.told = len(history)
+        self.page.epochs(self.run, history[self.sent :])
+        self.sent = len(history)
 
 
-class Trial:
+class TrialPlace:
     """A process of Tune's, alone; it begins anew each time. A `training.place.Place`."""
 
     rank, world = 0, 1
 
-    def __init__(self, told: Told) -> None:
+    def __init__(self, watcher: TrialWatcher) -> None:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.told = told
+        self.watcher = watcher
 
     def latest(self) -> None:
         return None
 
     def keep(self, state: Callable[[], State], score: float, epoch: int, best: bool) -> None:
-        self.told.page.score(self.told.run, score, epoch)
+        self.watcher.page.score(self.watcher.run, score, epoch)
         tune.report({"score": score, "epoch": epoch})

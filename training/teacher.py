@@ -105,7 +105,7 @@ def _line(
     return text, worn(drawn, _wear(rng, kind), rng)
 
 
-def _wear(rng: Rng, kind: packs.Kind) -> Wear:
+def _wear(rng: Rng, kind: packs.LineKind) -> Wear:
     """As in the rehearsal pack, and for prose also as letterpress prints it: ink that ran, no grey."""
     wear = packs.wear(rng, kind.heights)
     if kind.name not in PRINTED or rng.random() < 0.5:

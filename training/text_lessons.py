@@ -21,7 +21,7 @@ from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, exact, wer
 from redpencil.pixels import Pixels, scaled_for, to_tensor
 from training.ahead import ahead
-from training.data import Line
+from training.data import Deck, Line
 from training.hyper import Hyper
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
@@ -64,12 +64,12 @@ class TextMarks:
     score: float
 
 
-class Images:
+class ImageFeatures:
     """Every image once: its pixels, or, where a part of the model never learns, that part's answers."""
 
     def __init__(self, model: ImageToText, lines: Sequence[Line], hyper: Hyper) -> None:
         self.model, self.hyper = model, hyper
-        self.pixels = {_place(x): x.image for x in lines}
+        self.pixels = {x.image_id: x.image for x in lines}
         self.cached = type(model).features is not ImageToText.features
         self.kept: dict[tuple[str, int], Tensor] = {}
 
@@ -98,23 +98,6 @@ class Images:
         return self.model.augment(image, np.random.default_rng(seed), self.hyper.augment)
 
 
-class Deck:
-    """Texts to be drawn: every pass meets each once, in random order."""
-
-    def __init__(self, model: ImageToText, lines: Sequence[Line], seed: int) -> None:
-        self.lines, self.seed = lines, seed
-        self.spelled = [model.spell(line.text) for line in lines]
-
-    def draws(self, start: int, count: int) -> list[tuple[int, int]]:
-        """(line, pass) of the draws `start` onwards."""
-        drawn: list[tuple[int, int]] = []
-        while count > len(drawn):
-            turn, skip = divmod(start + len(drawn), len(self.lines))
-            order = np.random.default_rng([self.seed, turn]).permutation(len(self.lines))
-            drawn += [(int(i), turn) for i in order[skip : skip + count - len(drawn)]]
-        return drawn
-
-
 class TextLessons:
     """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any.
 
@@ -128,14 +111,14 @@ class TextLessons:
             raise BadInput("there is no text to learn from")
         self.model, self.hyper, self.world = model, hyper, world
         new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
-        self.new, self.old = Deck(model, new, hyper.seed), Deck(model, old, hyper.seed)
-        self.images = Images(model, [*new, *old], hyper)
+        self.new, self.old = Deck(new, hyper.seed), Deck(old, hyper.seed)
+        self.images = ImageFeatures(model, [*new, *old], hyper)
         marked = lines.validate or lines.learn
-        places = list(dict.fromkeys(_place(x) for x in marked))
+        places = list(dict.fromkeys(x.image_id for x in marked))
         chosen = places[:MOST_HELD] if lines.validate else places[:: ceil(len(places) / BY_HEART)]
-        self.held = {p: [x for x in marked if _place(x) == p] for p in chosen[rank::world]}
+        self.held = {p: [x for x in marked if x.image_id == p] for p in chosen[rank::world]}
         self.best_by = model.best_by if lines.validate else "loss"
-        self.shown = Images(model, [x for here in self.held.values() for x in here], hyper)
+        self.shown = ImageFeatures(model, [x for here in self.held.values() for x in here], hyper)
 
     def epoch(self, number: int) -> Generator[TextBatch, None, None]:
         """Where a part of the model never learns, its answers are kept, and there is nothing to prepare."""
@@ -162,10 +145,11 @@ class TextLessons:
     def _nth(self, batch: int) -> TextBatch:
         size = self.hyper.batch
         begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
-        drawn = [(self.old, *draw) for draw in self.old.draws(begin, end - begin)]
-        drawn += [(self.new, *draw) for draw in self.new.draws(batch * size - begin, size - end + begin)]
-        features = [self.images.features(_place(deck.lines[i]), turn + 1) for deck, i, turn in drawn]
-        return self._batch(features, [deck.spelled[i] for deck, i, _ in drawn])
+        old = [(self.old.lines[i], turn) for i, turn in self.old.draws(begin, end - begin)]
+        new = self.new.draws(batch * size - begin, size - end + begin)
+        drawn = old + [(self.new.lines[i], turn) for i, turn in new]
+        features = [self.images.features(line.image_id, turn + 1) for line, turn in drawn]
+        return self._batch(features, [self.model.spell(line.text) for line, _ in drawn])
 
     def _mark(self, places: Sequence[str]) -> list[tuple[float, list[str], str]]:
         """Per image the loss of its first text, all its texts, and the one that is written."""
@@ -208,7 +192,3 @@ def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextM
         cider_d=scores.cider_d,
         score=score(loss, least[best_by]),
     )
-
-
-def _place(line: Line) -> str:
-    return line.place or line.key

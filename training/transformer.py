@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.image_to_text import Named, apart, attend, together
+from training.image_to_text import Named, attend, merge_heads, split_heads
 
 
 class Attention(nn.Module):
@@ -23,12 +23,12 @@ class Attention(nn.Module):
 
     def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[B,T,width] -> keys and values, each [B,h,T,d]."""
-        return apart(self.key(x), self.heads), apart(self.value(x), self.heads)
+        return split_heads(self.key(x), self.heads), split_heads(self.value(x), self.heads)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         """[B,S,width] looks at keys and values [B,h,T,d], where `seen` says."""
-        found = attend(apart(self.query(x), self.heads), key, value, seen)
-        answer: Tensor = self.drop(self.out(together(found)))
+        found = attend(split_heads(self.query(x), self.heads), key, value, seen)
+        answer: Tensor = self.drop(self.out(merge_heads(found)))
         return answer
 
 
@@ -57,7 +57,7 @@ class EncoderLayer(nn.Module):
     def forward(self, x: Tensor, place: Tensor) -> Tensor:
         at = self.attention
         located = x + place
-        key, value = apart(at.key(located), at.heads), apart(at.value(x), at.heads)
+        key, value = split_heads(at.key(located), at.heads), split_heads(at.value(x), at.heads)
         x = self.norms[0](x + at(located, key, value))
         answer: Tensor = self.norms[1](x + self.feed(x))
         return answer

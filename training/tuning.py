@@ -76,13 +76,7 @@ def sweep(
     at_once = min(size.at_once or cores, size.trials)
     job = _job(family, model, params, settings, max(1, cores // at_once))
     drawn = space(tries, job.hyper, family)
-    if "unlabelled" in drawn:
-        raise BadInput("trials learn from corrections alone: unlabelled cannot be tried")
-    if fixed := [name for name in drawn if job.parent and name in family.keeps]:
-        raise BadInput(
-            f"{fixed[0]} stays as it is in the version that trials go on from; leave it out, or let them "
-            f"begin anew with --set parent={ANEW}"
-        )
+    _refuse(drawn, job, family)
     page = SweepPage(settings.mlflow, model)
     told = {"recipe": family.name, **dict(one.split("=", 1) for one in tries), **params}
     whole = page.begin(f"sweep-{job.run.id[-8:]}", told, job.snapshot)
@@ -112,6 +106,17 @@ def space(tries: Iterable[str], hyper: Hyper, family: Recipe) -> dict[str, Any]:
         for value in getattr(domain, "categories", None) or [domain.sample()]:
             family.check(hyper.updated({name: value}), 1.0)
     return found
+
+
+def _refuse(drawn: Mapping[str, Any], job: Job, family: Recipe) -> None:
+    """BadInput for what no trial can do otherwise than another."""
+    if "unlabelled" in drawn:
+        raise BadInput("trials learn from corrections alone: unlabelled cannot be tried")
+    if fixed := [name for name in drawn if job.parent and name in family.keeps]:
+        raise BadInput(
+            f"{fixed[0]} stays as it is in the version that trials go on from; leave it out, or let them "
+            f"begin anew with --set parent={ANEW}"
+        )
 
 
 def _domain(one: str) -> tuple[str, Any]:

@@ -18,7 +18,7 @@ SIZE = 16  # lines per batch
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class LineMarks:
     """Loss, error rates of characters, graphemes and words, and share of lines without a fault."""
 
     loss: float
@@ -32,7 +32,7 @@ class Marks:
         return score(self.loss, self.cer)
 
 
-def mark(model: LineModel, held: Stock, world: int = 1) -> Marks | None:
+def mark(model: LineModel, held: Stock, world: int = 1) -> LineMarks | None:
     """Read every worker's held lines; the marks are of all together. None: no line is held."""
     model.eval()
     losses: list[float] = []
@@ -47,7 +47,7 @@ def mark(model: LineModel, held: Stock, world: int = 1) -> Marks | None:
         losses, pairs = [x for p in parts for x in p[0]], [x for p in parts for x in p[1]]
     if not pairs:
         return None
-    return Marks(sum(losses) / len(losses), cer(pairs), grapheme_cer(pairs), wer(pairs), exact(pairs))
+    return LineMarks(sum(losses) / len(losses), cer(pairs), grapheme_cer(pairs), wer(pairs), exact(pairs))
 
 
 def _by_width(held: Stock) -> Iterator[list[int]]:

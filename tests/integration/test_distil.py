@@ -13,7 +13,7 @@ from redpencil.decode import ctc_greedy
 from redpencil.metrics import distance
 from training import distil, packs, teacher
 from training.data import batched
-from training.distil import HYPER, Pupil, apart
+from training.distil import HYPER, Pupil, distillation_loss
 from training.recipes import crnn
 from training.rough import rough
 from training.teacher import KEPT, Lesson, Teacher
@@ -84,13 +84,15 @@ def test_who_says_the_same_in_the_same_places_is_not_apart() -> None:
         return rows.log_softmax(-1)
 
     def of(classes: list[int]) -> float:
-        return float(apart(logp(classes)[None], torch.tensor([len(classes)]), [said]))
+        return float(distillation_loss(logp(classes)[None], torch.tensor([len(classes)]), [said]))
 
     assert of([0, 2, 0]) < 1e-6
     assert of([0, 2, 2, 0]) < 1e-6, "steps that are denser are compared where they lie"
     assert of([0, 1, 0]) > of([0, 2, 1]) > 3, "a letter counts more than a blank"
     both = torch.stack([logp([0, 2, 0]), logp([3, 3, 3])])
-    assert float(apart(both, torch.tensor([3, 3]), [said, silent])) < 1e-6, "nobody was asked about the other"
+    assert float(distillation_loss(both, torch.tensor([3, 3]), [said, silent])) < 1e-6, (
+        "nobody was asked about the other"
+    )
 
 
 def test_a_pupil_learns_goes_on_after_a_stop_and_is_kept(
@@ -106,7 +108,7 @@ def test_a_pupil_learns_goes_on_after_a_stop_and_is_kept(
     whole, first, again = pupil(), pupil(), pupil()
     distil.learn(whole, hyper, tmp_path / "whole")
     with monkeypatch.context() as patch:
-        patch.setattr(distil.Told, "epoch", stop_after(1))
+        patch.setattr(distil.EpochPrinter, "epoch", stop_after(1))
         with pytest.raises(KeyboardInterrupt):
             distil.learn(first, hyper, tmp_path / "parts")
     distil.learn(again, hyper, tmp_path / "parts")
@@ -126,7 +128,7 @@ def test_a_pupil_learns_goes_on_after_a_stop_and_is_kept(
 def stop_after(epochs: int):  # type: ignore[no-untyped-def]
     """A watcher's `epoch` that is interrupted once so many are over."""
 
-    def epoch(self: distil.Told, history: list[dict[str, float]]) -> None:
+    def epoch(self: distil.EpochPrinter, history: list[dict[str, float]]) -> None:
         if history[-1]["epoch"] > epochs:
             raise KeyboardInterrupt
 

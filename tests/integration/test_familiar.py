@@ -32,26 +32,26 @@ def any_kind() -> Familiar:
 
 
 def test_a_kind_is_known_after_some_lines_and_no_other(any_kind: Familiar) -> None:
-    knows = any_kind.told(lines(1, 16, 1.0))
+    knows = any_kind.with_examples(lines(1, 16, 1.0))
     assert share(knows, lines(1, 50, 1.0)) > 0.95
     assert max(share(knows, lines(kind, 20, 1.0)) for kind in range(2, 12)) <= 0.05
 
 
 def test_two_kinds_told_one_after_the_other_are_both_known(any_kind: Familiar) -> None:
-    knows = any_kind.told(lines(1, 16, 1.0)).told(lines(2, 16, 1.0))
+    knows = any_kind.with_examples(lines(1, 16, 1.0)).with_examples(lines(2, 16, 1.0))
     assert min(share(knows, lines(kind, 50, 1.0)) for kind in (1, 2)) > 0.95
     assert share(knows, lines(3, 50, 1.0)) <= 0.05
 
 
 def test_a_kind_of_many_sorts_has_lower_bars_than_one_that_is_all_alike(any_kind: Familiar) -> None:
-    alike, mixed = any_kind.told(lines(1, 16, 0.5)), any_kind.told(lines(1, 16, 4.0))
+    alike, mixed = any_kind.with_examples(lines(1, 16, 0.5)), any_kind.with_examples(lines(1, 16, 4.0))
     assert alike.bars.mean() > mixed.bars.mean()
     assert share(mixed, lines(1, 50, 4.0)) > 0.5
 
 
 def test_a_line_told_twice_is_one_example(any_kind: Familiar) -> None:
     told = lines(1, 5, 1.0)
-    once, twice = any_kind.told(told), any_kind.told([*told, *told]).told(told[:2])
+    once, twice = any_kind.with_examples(told), any_kind.with_examples([*told, *told]).with_examples(told[:2])
     torch.testing.assert_close(once.examples, twice.examples)
     torch.testing.assert_close(once.bars, twice.bars)
 
@@ -59,7 +59,7 @@ def test_a_line_told_twice_is_one_example(any_kind: Familiar) -> None:
 def test_a_corrected_line_is_familiar_itself_however_few_there_are(any_kind: Familiar) -> None:
     told = [lines(kind, 1, 1.0)[0] for kind in range(1, 4)]
     for few in (told[:1], told[:2], told):
-        assert share(any_kind.told(few), few) == 1.0
+        assert share(any_kind.with_examples(few), few) == 1.0
 
 
 def test_bars_stay_within_bounds_and_a_lone_line_has_the_highest() -> None:
@@ -71,7 +71,7 @@ def test_bars_stay_within_bounds_and_a_lone_line_has_the_highest() -> None:
 
 
 def test_padding_changes_nothing(any_kind: Familiar) -> None:
-    knows = any_kind.told(lines(1, 16, 1.0))
+    knows = any_kind.with_examples(lines(1, 16, 1.0))
     for line in (*lines(1, 10, 2.0), *lines(2, 10, 2.0)):
         padded = F.pad(line.float(), (0, 7))[None]
         valid = (torch.arange(padded.shape[-1]) < line.shape[-1])[None]
@@ -80,21 +80,24 @@ def test_padding_changes_nothing(any_kind: Familiar) -> None:
 
 def test_no_more_examples_are_kept_than_stated(any_kind: Familiar, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(familiar, "MOST", 12)
-    knows = any_kind.told(lines(1, 10, 1.0)).told(lines(2, 10, 1.0))
+    knows = any_kind.with_examples(lines(1, 10, 1.0)).with_examples(lines(2, 10, 1.0))
     assert knows.examples.shape == (CHANNELS, 12)
     assert len(knows.bars) == 12
 
 
 def test_rendered_examples_ask_for_more_and_change_no_bar_of_corrected_ones(any_kind: Familiar) -> None:
     corrected, rendered = lines(1, 16, 2.0), lines(1, 30, 2.0)
-    alone, both = any_kind.told(corrected), any_kind.told(corrected).told(rendered, rendered=True)
+    alone, both = (
+        any_kind.with_examples(corrected),
+        any_kind.with_examples(corrected).with_examples(rendered, rendered=True),
+    )
     torch.testing.assert_close(both.bars[:16], alone.bars)
     assert set(both.bars[16:].tolist()) == {RENDERED}
     more = lines(2, 8, 2.0)
-    torch.testing.assert_close(both.told(more).bars[46:], alone.told(more).bars[16:])
+    torch.testing.assert_close(both.with_examples(more).bars[46:], alone.with_examples(more).bars[16:])
 
 
 def test_rendered_lines_alone_make_their_kind_known(any_kind: Familiar) -> None:
-    knows = any_kind.told(lines(1, 3, 1.0)).told(lines(2, 30, 1.0), rendered=True)
+    knows = any_kind.with_examples(lines(1, 3, 1.0)).with_examples(lines(2, 30, 1.0), rendered=True)
     assert share(knows, lines(2, 50, 1.0)) > 0.9
     assert share(knows, lines(3, 50, 1.0)) <= 0.05

@@ -4,10 +4,12 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import tiny_bundle
 from onnx import TensorProto, helper
@@ -232,3 +234,20 @@ def test_a_graph_that_reads_no_lines_is_damage(folder: Path) -> None:
 def test_cuda_is_refused_in_words_where_there_is_none(folder: Path) -> None:
     with pytest.raises(NotReady, match="no CUDA"):
         LineReader(folder, device="cuda")
+
+
+def test_cuda_is_taken_where_there_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = onnxruntime.InferenceSession
+
+    class Cuda(cpu):
+        def __init__(self, *given: Any, providers: list[Any]) -> None:
+            super().__init__(*given, providers=["CPUExecutionProvider"])
+            self.asked = providers
+
+        def get_providers(self) -> list[str]:
+            return [p if isinstance(p, str) else p[0] for p in self.asked]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Cuda)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda directory: None)
+    reader = LineReader(folder, device="cuda")
+    assert (reader.device, reader.precision) == ("cuda", Precision.FP32)

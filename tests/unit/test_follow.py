@@ -29,7 +29,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def follower(home: Home) -> Follower:
-    loader = Loader(home.store, home.blobs, MODEL, home.settings.home / "bundles", "cpu", 1)
+    loader = Loader(home.store, home.blobs, MODEL, home.settings.home / "bundles", "cpu")
     return Follower(home.store, loader, MODEL, "replica-1", poll_s=0.02)
 
 

@@ -86,10 +86,10 @@ class PPOCR(LineModel):
             frozen = Frozen(self)
             if self.familiar is None:
                 self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
-            self.familiar = self.familiar.told(frozen.map(lambda line: line.image, corrected))
+            self.familiar = self.familiar.with_examples(frozen.map(lambda line: line.image, corrected))
             if rendered:
                 shown = frozen.map(lambda line: line.image, rendered)
-                self.familiar = self.familiar.told(shown, rendered=True)
+                self.familiar = self.familiar.with_examples(shown, rendered=True)
 
     def _language(
         self, corrected: Sequence[Line], rendered: Sequence[Line], before: Container[str]

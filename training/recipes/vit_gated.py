@@ -29,7 +29,7 @@ from training import tokens
 from training.attention_map import drawn
 from training.augment import another_scan, augment, photo
 from training.hyper import Hyper
-from training.image_to_text import ImageToText, Named, apart, visible
+from training.image_to_text import ImageToText, Named, split_heads, visible
 from training.recipe import Recipe
 from training.torch_decoder import MEMORY, TorchDecoder
 from training.transformer import Attention, FeedForward, embedded, joined, pair, shapes
@@ -208,7 +208,7 @@ class VitGated(ImageToText):
         seen: list[Tensor] = []
 
         def note(cross: Attention, given: tuple[Tensor, Tensor, Tensor], _: Tensor) -> None:
-            query, key = apart(cross.query(given[0]), cross.heads), given[1]
+            query, key = split_heads(cross.query(given[0]), cross.heads), given[1]
             seen.append((query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5).softmax(-1).mean(1))
 
         hooks = [self._cross(i).register_forward_hook(note) for i in self.looking]
