@@ -13,6 +13,8 @@ TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 up: $(READY)
 	@exec $(BIN)/redpencil up
 
+# Hundreds of processes start in these tests; where the shell forbids it each would compile all anew.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit -n auto
 	$(BIN)/python -m pytest tests/integration $(TWO_AT_ONCE)

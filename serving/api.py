@@ -30,10 +30,8 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.models = models = Models(settings, finder)
-        await models.start()
-        yield
-        await models.close()
+        async with opened(settings, finder) as app.state.models:
+            yield
 
     keys = settings.keys()
     app = FastAPIOffline(
@@ -62,6 +60,15 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
     for router in (chat.router, infer_v2.router):
         app.include_router(router)
     return app
+
+
+@asynccontextmanager
+async def opened(settings: Settings, finder: LineFinder) -> AsyncIterator[Models]:
+    """The models, the champion of OCR warm."""
+    models = Models(settings, finder)
+    await models.start()
+    yield models
+    await models.close()
 
 
 async def _handle(request: Request, exc: Exception) -> Any:

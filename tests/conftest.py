@@ -5,7 +5,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-hypothesis.settings.register_profile("redpencil", deadline=None)  # how busy a machine is proves nothing
+# How busy a machine is proves nothing, so there is no deadline.
+hypothesis.settings.register_profile("redpencil", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("redpencil")
 
 

@@ -17,6 +17,7 @@ import cv2
 import httpx
 import numpy as np
 import tiny_bundle
+from fastapi import FastAPI
 
 from redpencil import bundle
 from redpencil.blobs import Blobs
@@ -117,13 +118,19 @@ def serving(home: Home, work: Callable[[httpx.AsyncClient, Models], Awaitable[No
     """Run the app of this home in process, and the work against it."""
 
     async def run() -> None:
-        app = api.build(home.settings, BandFinder())
-        async with app.router.lifespan_context(app):
+        app = _app(home.settings.model_copy(update={"home": Path()}))
+        async with api.opened(home.settings, BandFinder()) as app.state.models:
             transport = httpx.ASGITransport(app=app)
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
                 await work(client, app.state.models)
 
     asyncio.run(run())
+
+
+@cache
+def _app(settings: Settings) -> FastAPI:
+    """One for all homes that are set alike: routes and their schemas take long to build."""
+    return api.build(settings, BandFinder())
 
 
 def with_captions(home: Home, work: Callable[..., Any]) -> None:

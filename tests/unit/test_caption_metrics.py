@@ -4,7 +4,7 @@ import math
 from dataclasses import astuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redpencil.caption_metrics import (
@@ -231,13 +231,11 @@ def test_an_accent_is_the_same_word_however_it_is_encoded():
     assert words("cafe\u0301") == words("caf\u00e9") == ["caf\u00e9"]
 
 
-@settings(max_examples=100)
 @given(st.text(max_size=40))
 def test_no_word_is_empty_or_holds_a_space(text):
     assert all(word and not any(c.isspace() for c in word) for word in words(text))
 
 
-@settings(max_examples=100)
 @given(st.lists(st.sampled_from(["a", "b", "c", "d"]), min_size=1, max_size=9).map(" ".join))
 def test_the_reference_itself_is_perfect(text):
     scores = caption_scores([[text], ["e f g h"]], [text, "e f g h"])

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redpencil.errors import BadInput
@@ -53,7 +53,6 @@ def test_no_lines_have_no_error_rate():
 TEXTS = st.text(max_size=12)
 
 
-@settings(max_examples=50)
 @given(TEXTS, TEXTS, TEXTS)
 def test_distance_is_a_metric(a, b, c):
     assert distance(a, b) == distance(b, a)

@@ -11,6 +11,7 @@ import tiny_bundle
 from service_house import Client, World, error
 
 from redpencil.errors import BadInput
+from services import review
 from services.audit import Auditor
 
 
@@ -82,9 +83,9 @@ def test_the_share_of_audits_is_the_setting(tmp_path: Path) -> None:
     assert not any(i["audit_token"] for i in uncertain)
 
 
-def test_an_audit_is_uniform(world: World, client: Client) -> None:
+def test_an_audit_is_uniform(world: World) -> None:
     world.prediction(*"abcd")
-    seen = [following(client, mode="audit")[0]["region"] for _ in range(200)]
+    seen = [review.next_lines(world.house, mode="audit")["items"][0]["region"] for _ in range(200)]
     assert min(seen.count(f"p0-b{n}") for n in range(4)) >= 20  # 50 expected; less: 1 in 10 million
 
 
