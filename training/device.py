@@ -1,4 +1,4 @@
-"""What the processor at hand allows: bf16 where it computes in it, several workers on one model."""
+"""What the processor at hand allows: a GPU, bf16 where it computes in it, several workers on one model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from training.hyper import Hyper
 from training.learner import Learner
+
+
+def own_device() -> torch.device:
+    """What a process that is alone computes on: the first GPU, by its number, or CPU."""
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
 
 
 def spread(model: Learner, device: torch.device, world: int) -> nn.Module:

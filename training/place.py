@@ -14,6 +14,7 @@ import ray.train.torch
 import torch
 from pyarrow.fs import FileSystem, FileType
 
+from training.device import own_device
 from training.job import BEST, described, load
 
 State = dict[str, Any]
@@ -111,7 +112,7 @@ class Alone:
 
     def __init__(self, files: FileSystem, folder: str, kept: Kept | None = None) -> None:
         self.files, self.folder, self.kept = files, folder, kept or Kept(files, folder)
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
 
     def latest(self) -> State | None:
         if self.files.get_file_info(f"{self.folder}/{LATEST}").type is FileType.NotFound:

@@ -11,6 +11,7 @@ from ray import tune
 
 from redpencil.blobs import Blobs
 from redpencil.errors import RedpencilError
+from training.device import own_device
 from training.job import Job
 from training.loop import Loop
 from training.place import State
@@ -57,7 +58,7 @@ class TrialPlace:
     rank, world = 0, 1
 
     def __init__(self, watcher: TrialWatcher) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = own_device()
         self.watcher = watcher
 
     def latest(self) -> None:

@@ -17,7 +17,7 @@ from redpencil.types import Member, Snapshot, Split, Task
 from training import model_card, priority, report, track
 from training.cycle import words
 from training.data import Line, Stock
-from training.device import autocast
+from training.device import autocast, own_device
 from training.follow import Follower, told
 from training.freeze import nothing_to_learn
 from training.frozen import Frozen
@@ -92,6 +92,13 @@ def test_a_checkpoint_that_carries_code_is_refused(tmp_path: Path) -> None:
     torch.save({"model": Ended("done")}, tmp_path / "state.pt")
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         load(tmp_path / "state.pt")
+
+
+def test_a_gpu_is_taken_by_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert own_device().index == 0  # without a number torch.cuda.set_device refuses it
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert own_device() == torch.device("cpu")
 
 
 def test_fp32_recipes_are_never_rounded() -> None:
