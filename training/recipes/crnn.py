@@ -6,11 +6,12 @@ It starts from one that knows Latin print, which training/distil.py taught, or f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -89,13 +90,25 @@ class CRNN(LineModel):
         for stage in self.blocks:
             x, widths = stage(x, widths)
         x = x.squeeze(2).transpose(1, 2)
+        with exact(x.device):
+            x = self._along(x.float() if x.device.type == "cuda" else x, widths)
         if widths is None:
             widths = torch.full((x.shape[0],), x.shape[1])
-            x, _ = self.lstm(x)
-        else:
-            packed = pack_padded_sequence(x, widths.cpu(), batch_first=True, enforce_sorted=False)
-            x, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])
         return self.head(self.drop(x).transpose(1, 2)).transpose(1, 2), widths
+
+    def _along(self, x: Tensor, widths: Tensor | None) -> Tensor:
+        """[B,T,C] -> [B,T,2*HIDDEN], each line read from both of its ends."""
+        if widths is None:
+            whole: Tensor = self.lstm(x)[0]
+            return whole
+        packed = pack_padded_sequence(x, widths.cpu(), batch_first=True, enforce_sorted=False)
+        read: Tensor = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        return read
+
+
+def exact(device: torch.device) -> AbstractContextManager[Any]:
+    """Single precision on a GPU, where autocast to bf16 would run an LSTM in FP16: gradients leave that."""
+    return torch.autocast("cuda", enabled=False) if device.type == "cuda" else nullcontext()
 
 
 @dataclass(frozen=True)
