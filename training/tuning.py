@@ -10,9 +10,11 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
+import torch
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.basic_variant import BasicVariantGenerator
@@ -39,7 +41,7 @@ EXAMPLES = "lr=1e-4..1e-2, prefix=4..16 or batch=8,16"
 
 @dataclass(frozen=True)
 class Size:
-    """Trials, and how many of them side by side (0: one a core)."""
+    """Trials, and how many of them side by side (0: one a GPU, where there is none one a core)."""
 
     trials: int = 8
     at_once: int = 0
@@ -73,7 +75,7 @@ def sweep(
     family does not know.
     """
     cores = os.cpu_count() or 1
-    at_once = min(size.at_once or cores, size.trials)
+    at_once = min(size.at_once or torch.cuda.device_count() or cores, size.trials)
     job = _job(family, model, params, settings, max(1, cores // at_once))
     drawn = space(tries, job.hyper, family)
     _refuse(drawn, job, family)
@@ -150,11 +152,11 @@ def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settin
 
 
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:
-    cores = {"cpu": job.settings.train_threads}
+    needs = resources(job.settings.train_threads, at_once)
     longest = 10_000  # epochs; a trial ends by itself
     asha = ASHAScheduler(time_attr="epoch", max_t=longest, reduction_factor=3)
     return tune.Tuner(
-        tune.with_resources(tune.with_parameters(trial, job=job, parent=parent), cores),
+        tune.with_resources(tune.with_parameters(trial, job=job, parent=parent), needs),
         param_space=dict(drawn),
         tune_config=tune.TuneConfig(
             metric="score",
@@ -165,6 +167,12 @@ def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once:
         ),
         run_config=tune.RunConfig(name=job.run.id, storage_path=str(_folder(job.settings)), verbose=1),
     )
+
+
+def resources(threads: int, at_once: int) -> dict[str, float]:
+    """What Tune gives a trial: without a share of a GPU all of them would take the first one."""
+    gpus = torch.cuda.device_count()
+    return {"cpu": threads, **({"gpu": 1 / ceil(at_once / gpus)} if gpus else {})}
 
 
 def _folder(settings: Settings) -> Path:

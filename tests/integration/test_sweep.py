@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import tiny_house
+import torch
 from mlflow_server import MlflowServer
 
 from redpencil.errors import BadInput
@@ -14,7 +15,7 @@ from redpencil.registry import Registry
 from redpencil.settings import Settings
 from training import recipe
 from training.sweep_page import PARENT
-from training.tuning import space
+from training.tuning import resources, space
 
 CATR = recipe.find("catr")
 
@@ -51,6 +52,16 @@ def test_the_rate_that_learns_is_found_and_every_trial_is_told(settings: Setting
     best = min(inside, key=lambda r: r.data.metrics["score"])
     assert (best.data.params["lr"], best.data.metrics["validation/cer"]) == ("0.5", pytest.approx(0, abs=0.1))
     assert list(Path(settings.home, "sweeps").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "at_once", "share"), [(0, 4, None), (1, 1, 1), (1, 4, 1 / 4), (2, 3, 1 / 2), (4, 2, 1)]
+)
+def test_trials_divide_the_gpus(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, at_once: int, share: float | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert resources(2, at_once) == {"cpu": 2} | ({"gpu": share} if share else {})
 
 
 @pytest.mark.parametrize(
