@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from redpencil import ports
-from redpencil.errors import Conflict, RedpencilError
+from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings
 from serving import guard, ray_env
 
@@ -97,6 +97,7 @@ def _until_stopped(settings: Settings) -> None:
             num_gpus=None if settings.device == "cuda" else 0,
             log_to_driver=True,
         )
+        require_gpus(settings, ray.cluster_resources().get("GPU", 0.0))
         _listen_to(_stop)  # Ray puts its own handler for SIGTERM in the way
         serve.start(http_options={"host": settings.host, "port": settings.serving_port})
         _deploy(app.build(settings.model_dump(mode="json")), settings.model)
@@ -105,6 +106,15 @@ def _until_stopped(settings: Settings) -> None:
     finally:
         _listen_to(signal.SIG_IGN)
         _shut_down(settings.model)
+
+
+def require_gpus(settings: Settings, here: float) -> None:
+    """NotReady where replicas would wait for GPUs that there are not; Ray itself would say nothing."""
+    if settings.device == "cuda" and here < settings.replicas:
+        raise NotReady(
+            f"REDPENCIL_DEVICE=cuda gives each of {settings.replicas} replicas a GPU, and Ray finds "
+            f"{here:.0f} here: set REDPENCIL_REPLICAS to that, or REDPENCIL_DEVICE=cpu, or repair the driver"
+        )
 
 
 def _deploy(application: Any, name: str) -> None:
