@@ -22,18 +22,21 @@ class Frozen:
     """`model.features` of single lines; each is computed alone, so that nothing pads it.
 
     On a CPU ONNX Runtime computes them, a line per thread: twice as fast as torch, whose threads
-    would share each small convolution. Elsewhere, and where nothing is frozen, the model does.
+    would share each small convolution. Elsewhere the model does. Where nothing is frozen they are the image,
+    which is not sent to a GPU and back: that would wait for whatever learns there.
     """
 
     def __init__(self, model: LineModel) -> None:
         self.model = model
         self.device = next(model.parameters()).device
-        frozen = type(model).features is not LineModel.features
-        self.session = _session(model) if frozen and self.device.type == "cpu" else None
+        self.frozen = type(model).features is not LineModel.features
+        self.session = _session(model) if self.frozen and self.device.type == "cpu" else None
 
     def of(self, image: Pixels) -> Tensor:
         """The features of one line, [...,V] on the CPU."""
         tensor = to_tensor(image, self.model.preprocessing)[None]
+        if not self.frozen:
+            return torch.from_numpy(tensor)[0]
         if self.session is None:
             return self.model.features(torch.from_numpy(tensor).to(self.device))[0].cpu()
         (found,) = self.session.run(None, {"image": tensor})
