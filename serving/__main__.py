@@ -97,9 +97,9 @@ def _until_stopped(settings: Settings) -> None:
             num_gpus=None if settings.device == "cuda" else 0,
             log_to_driver=True,
         )
-        require_gpus(settings, ray.cluster_resources().get("GPU", 0.0))
         _listen_to(_stop)  # Ray puts its own handler for SIGTERM in the way
         serve.start(http_options={"host": settings.host, "port": settings.serving_port})
+        require_gpus(settings, ray.cluster_resources().get("GPU", 0.0))
         _deploy(app.build(settings.model_dump(mode="json")), settings.model)
         log.info("serving %s at %s", settings.model, settings.serving)
         _watch(settings)
