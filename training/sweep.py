@@ -54,7 +54,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--try", dest="tries", action="append", default=[], metavar="NAME=VALUES")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="for all trials")
     parser.add_argument("--trials", type=int, default=8)
-    parser.add_argument("--at-once", type=int, default=0, help="trials side by side; default: one a core")
+    parser.add_argument("--at-once", type=int, default=0, help="side by side; default: one a GPU or core")
     parser.epilog = (
         "VALUES: 8,16,32 is one of these, 1e-4..1e-2 lies between, 4..16 is a whole number between"
     )
