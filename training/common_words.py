@@ -12,7 +12,7 @@ from importlib.metadata import version
 from redpencil.words import Words, is_letter
 
 OF, OF_MET = 10_000, 300_000
-"""Words of running text of each language, and of one that is met; those that are met among so many count."""
+"""Words of running text of each language, and of those that are met; what occurs among so many counts."""
 UNSPACED = ("ja", "ko", "zh")
 """Its pieces of these are not what stands between spaces."""
 SMALL_E = str.maketrans("\u0364", "\u0308")
@@ -53,12 +53,15 @@ def met(texts: Iterable[str], before: Words | None = None) -> dict[str, float]:
 
 
 def of_met(languages: Mapping[str, float], alphabet: Collection[str]) -> Words | None:
-    """The words of the languages that were met, each by its share; None where too little is known."""
+    """The words of all languages and more of those that were met, each by its share.
+
+    None where too little is known.
+    """
     whole = sum(languages.values())
     shares = {name: often / whole for name, often in languages.items() if name and often / whole >= LEAST}
     if whole < FEWEST or sum(shares.values()) < MOSTLY:
         return None
-    counts: Counter[str] = Counter()
+    counts = Counter(_counted())
     for name, share in shares.items():
         counts.update(_frequent(name, round(share * OF_MET)))
     return _listed(counts, alphabet, languages)

@@ -33,8 +33,10 @@ def test_the_language_of_texts_is_met_in_their_words_in_old_print_too() -> None:
     words = common_words.of_met(met, LATIN)
     assert words
     assert words.met == met
-    assert {"wasser", "strasse", "geglaubt"} <= words.counts.keys()
-    assert not {"olarak", "quello"} & words.counts.keys()
+    of_all = common_words.spelled(LATIN).counts
+    assert words.counts["wasser"] > 5 * of_all["wasser"]
+    assert words.counts["geglaubt"] > 0 == of_all.get("geglaubt", 0)
+    assert words.counts["olarak"] == of_all["olarak"]
 
 
 def test_what_was_met_before_counts_on() -> None:
