@@ -30,8 +30,8 @@ def spelled(alphabet: Collection[str]) -> Words:
     return _listed(_counted(), alphabet)
 
 
-def met(texts: Iterable[str], before: Words | None = None) -> dict[str, float]:
-    """In how many words of these texts, and of those that taught `before`, each language was met.
+def met(texts: Iterable[str]) -> dict[str, float]:
+    """In how many words of these texts each language was met.
 
     A mixture of unigram models, its shares by expectation maximisation; UNKNOWN has what none knows.
     """
@@ -40,7 +40,7 @@ def met(texts: Iterable[str], before: Words | None = None) -> dict[str, float]:
     shares = {name: 1 / len(known) for name in known} | {UNKNOWN: 1.0}
     found: dict[str, float] = {}
     for _ in range(ROUNDS):
-        found = defaultdict(float, before.met if before else {})
+        found = defaultdict(float)
         for word, often in words.items():
             likely = {name: shares[name] * known[name].get(word, 0.0) for name in known}
             likely[UNKNOWN] = shares[UNKNOWN] * RARE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from redpencil.language import Language
@@ -18,13 +18,8 @@ def told(language: Language | None, lines: Sequence[Line], before: Container[str
     read by a teacher, come back in every run: their texts count where they are new.
     """
     parent = language or Language.of([])
-    return parent.told(line.text for line in lacking(parent, lines, before))
-
-
-def lacking(parent: Language, lines: Iterable[Line], before: Container[str]) -> list[Line]:
-    """Those of the lines that a language was not told."""
-    return [
-        line
+    lacking = (
+        not parent.pieces or (line.key not in before if line.key else not parent.knows(line.text))
         for line in lines
-        if not parent.pieces or (line.key not in before if line.key else not parent.knows(line.text))
-    ]
+    )
+    return parent.told(line.text for line, lacks in zip(lines, lacking, strict=True) if lacks)

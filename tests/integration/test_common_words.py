@@ -39,10 +39,9 @@ def test_the_language_of_texts_is_met_in_their_words_in_old_print_too() -> None:
     assert words.counts["olarak"] == of_all["olarak"]
 
 
-def test_what_was_met_before_counts_on() -> None:
-    before = common_words.of_met(common_words.met(GERMAN), LATIN)
+def test_several_languages_may_be_met() -> None:
     english = ["the house of the other people was never found again by anyone"] * 5
-    both = common_words.met(english, before)
+    both = common_words.met([*GERMAN, *english])
     words = common_words.of_met(both, LATIN)
     assert words
     assert {"wasser", "people"} <= words.counts.keys()

@@ -31,7 +31,7 @@ from training.familiar import Familiar
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import LineModel, Recipe
-from training.spoken import lacking, told
+from training.spoken import told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.taught import NEVER, Joined, Taught, apart, more
 from training.weights import constants, fill, layers_in_order
@@ -80,7 +80,9 @@ class PPOCR(LineModel):
         before: Container[str] = (),
     ) -> None:
         """What was taught reads lines like these; every line, if nothing was rehearsed."""
-        self.language = self._language(corrected, rendered, before)
+        texts = told(self.language, [*corrected, *rendered], before)
+        own_words = common_words.of_met(common_words.met(line.text for line in corrected), self.alphabet)
+        self.language = Language(texts.pieces, common_words.spelled(self.alphabet), own_words)
         self.everywhere = not rehearsed and self.familiar is None
         if not self.everywhere:
             frozen = Frozen(self)
@@ -90,16 +92,6 @@ class PPOCR(LineModel):
             if rendered:
                 shown = frozen.map(lambda line: line.image, rendered)
                 self.familiar = self.familiar.with_examples(shown, rendered=True)
-
-    def _language(
-        self, corrected: Sequence[Line], rendered: Sequence[Line], before: Container[str]
-    ) -> Language:
-        """The parent's with the texts that are new, and words of what language all of them are in."""
-        parent = self.language or Language({})
-        texts = told(parent, [*corrected, *rendered], before)
-        new = [line.text for line in lacking(parent, corrected, before)]
-        own_words = common_words.of_met(common_words.met(new, parent.own_words), self.alphabet)
-        return Language(texts.pieces, common_words.spelled(self.alphabet), own_words)
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
