@@ -98,16 +98,24 @@ class Pool:
     def _work(self) -> None:
         while piece := self._next():
             future, work, args = piece
-            if not future.cancelled():
-                _fulfil(future, work, args)
-            del piece, future, work, args  # an idle thread must not keep the last image alive
+            del piece
+            outcome = (None, None) if future.cancelled() else _outcome(work, args)
+            del (
+                work,
+                args,
+            )  # before anybody goes on: a thread that waits must keep no image alive
+            _tell(future, *outcome)
+            del future, outcome
 
 
-def _fulfil(future: asyncio.Future[Any], work: Callable[..., Any], args: tuple[Any, ...]) -> None:
+def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[object, Exception | None]:
     try:
-        result, error = work(*args), None
+        return work(*args), None
     except Exception as exc:  # noqa: BLE001  whatever it was, whoever waits for it is told
-        result, error = None, exc
+        return None, exc
+
+
+def _tell(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
     loop = future.get_loop()
     if not loop.is_closed():
         loop.call_soon_threadsafe(_settle, future, result, error)

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -85,6 +86,26 @@ def test_of_a_document_two_pages_are_in_memory_at_most(
     _, _, reading = on_desk(pool, lambda desk: read(desk, reader, file.getvalue(), "line"))
     assert [(b.page, b.text) for b in reading.blocks] == [(0, "one"), (1, "two"), (2, "tee")]
     assert [p.index for p in reading.pages] == [0, 1, 2]
+
+
+def test_a_thread_has_let_go_of_an_image_before_anybody_hears_of_it(pool: Pool) -> None:
+    image = np.zeros((2, 2, 3), np.uint8).view(Watched)
+    known, gone = weakref.ref(image), list[bool]()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *given: Any, **more: Any) -> asyncio.Handle:
+            gone.append(known() is None)
+            return super().call_soon_threadsafe(*given, **more)
+
+    async def size() -> int:
+        nonlocal image
+        reading = pool.lane().run(np.size, image)
+        del image
+        return await reading
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(size()) == 12
+    assert gone[0]
 
 
 class Watched(np.ndarray):
