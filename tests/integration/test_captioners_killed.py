@@ -37,7 +37,7 @@ def clip_prefix(folder: Path) -> dict[str, Any]:
     vision = tiny_models.save_clip(folder / "clip")
     language = tiny_models.save_language(folder / "language", texts, 5)
     models = {"vision": str(vision), "language": str(language), "prefix": 3, "inner": 64, "longest": 16}
-    return models | {"lora_r": 2}
+    return models | {"lora_r": 2, "steps": 120}  # they are quick
 
 
 @pytest.mark.parametrize("family", [catr, clip_prefix])
