@@ -11,6 +11,7 @@ import torch
 
 from training import data, reach
 from training.data import Line
+from training.device import autocast
 from training.doubt import Statement, see
 from training.hyper import Hyper
 from training.recipe import LineModel, Recipe
@@ -83,7 +84,7 @@ def learn(
     losses, cores = [], SideBySide(trained) if model.by_line else None
 
     def loss_of(batch: data.Batch) -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=hyper.precision == "bf16"):
+        with autocast(torch.device("cpu"), hyper):
             logits, lengths = model(batch.features, batch.widths)
         targets = (batch.targets, batch.target_lengths)
         return model.loss(logits, *targets, lengths, hyper.smoothing, batch.rehearsed)
