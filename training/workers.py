@@ -142,7 +142,6 @@ def _start_ray(settings: Settings) -> None:
 
 
 def _trainer(job: Job) -> Any:
-    import ray
     from ray import train
     from ray.train.torch import TorchTrainer
 
@@ -156,7 +155,7 @@ def _trainer(job: Job) -> Any:
         train_loop_config={"job": job, "alone": count == 0},
         scaling_config=train.ScalingConfig(
             num_workers=count,
-            use_gpu=count > 0 and ray.cluster_resources().get("GPU", 0) >= count,
+            use_gpu=a_gpu_each(count),
             resources_per_worker={"CPU": share},
         ),
         run_config=train.RunConfig(
@@ -167,6 +166,16 @@ def _trainer(job: Job) -> Any:
             logging_config=train.LoggingConfig(log_level="WARNING"),
         ),
     )
+
+
+def a_gpu_each(count: int) -> bool:
+    """Whether every worker gets a GPU; where some would go without, none has one, and the log says so."""
+    import ray
+
+    there = int(ray.cluster_resources().get("GPU", 0)) if count else 0
+    if 0 < there < count:
+        log.warning("%d workers train on CPUs: there are %d GPUs (REDPENCIL_TRAIN_WORKERS)", count, there)
+    return 0 < count <= there
 
 
 def threads(settings: Settings) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
+import ray
 import tiny_house
 
 from redpencil.blobs import Blobs
@@ -135,3 +136,21 @@ def test_two_workers_divide_the_work_and_learn_as_well(two: Settings) -> None:
     assert ended.machine["workers"] == "2"
     assert ended.best["val_cer"] < 0.05
     assert Path(made.folder, workers.BEST).exists()
+
+
+@pytest.mark.parametrize(
+    ("gpus", "count", "each", "told"), [(0, 2, False, 0), (1, 2, False, 1), (2, 2, True, 0), (4, 0, False, 0)]
+)
+def test_workers_that_would_have_too_few_gpus_use_none_and_say_so(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    gpus: int,
+    count: int,
+    each: bool,
+    told: int,
+) -> None:
+    monkeypatch.setattr(
+        ray, "cluster_resources", lambda: {"CPU": 8.0} | ({"GPU": float(gpus)} if gpus else {})
+    )
+    assert workers.a_gpu_each(count) is each
+    assert len([r for r in caplog.records if "train on CPUs" in r.message]) == told
