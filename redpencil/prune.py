@@ -27,15 +27,7 @@ def prune(store: Store, blobs: Blobs, settings: Settings) -> None:
 
     Never one that is served or that a replica holds, and none that the blobs do not have whole. Nor
     adapters: their server reads them again when it is started anew. Other readers hold all they need.
-    What cannot be removed is told in the log and stays.
     """
-    try:
-        _prune(store, blobs, settings)
-    except OSError as error:
-        log.warning("bundles that nobody uses are left where they are: %s", error)
-
-
-def _prune(store: Store, blobs: Blobs, settings: Settings) -> None:
     cache = settings.home / "bundles"
     kept = named(store, settings)
     for folder in cache.glob("[0-9a-f]*"):

@@ -66,7 +66,8 @@ class Engine:
         self.pool = Pool(threads_of(settings), model)
         self.loading = Pool(1, f"{model}-loading")  # of versions that clients name; it may take minutes
         self.desk = Desk(self.pool, finder, Limits(settings.max_pixels, settings.max_pages))
-        loader = Loader(shared.store, shared.blobs, model, settings)
+        cache = settings.home / "bundles"
+        loader = Loader(shared.store, shared.blobs, model, cache, settings.device, settings.vlm_url)
         replica = f"{socket.gethostname()}-{new_id('replica')}"
         self.follower = Follower(shared.store, loader, model, replica, settings.poll_s)
         self.metrics.watch(model, lambda: self.admission.waiting, lambda: self.state.state.revision)

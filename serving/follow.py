@@ -14,14 +14,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 
 from redpencil import bundle
 from redpencil.blobs import Blobs
 from redpencil.errors import NotReady
-from redpencil.prune import prune
 from redpencil.reader import open_reader
-from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.store.failures import FAILURES, DatabaseFailed, first_line
 from redpencil.traffic import Assignment, assign
@@ -52,17 +51,18 @@ class Serving:
 class Loader:
     """Turns a version's name into a warm reader, by way of the database and the blobs."""
 
-    def __init__(self, store: Store, blobs: Blobs, model: str, settings: Settings) -> None:
+    def __init__(
+        self, store: Store, blobs: Blobs, model: str, cache: Path, device: str, vlm: str = ""
+    ) -> None:
         self._store, self._blobs, self._model = store, blobs, model
-        self._settings, self._device = settings, settings.device
+        self._cache, self._device, self._vlm = cache, device, vlm
 
     def load(self, version: str) -> Reader:
         """Raises NotFound where the version is not registered, Damaged where its bundle is not whole."""
         known = self._store.versions.get(self._model, version)
-        prune(self._store, self._blobs, self._settings)  # pods that only serve have nobody else to do it
-        folder = bundle.fetch(known.bundle, self._blobs, self._settings.home / "bundles")
+        folder = bundle.fetch(known.bundle, self._blobs, self._cache)
         allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
-        reader = open_reader(folder, allowed, self._device, self._settings.vlm_url)
+        reader = open_reader(folder, allowed, self._device, self._vlm)
         reader.warm()
         log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
         return Reader(version, reader)

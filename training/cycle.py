@@ -90,7 +90,10 @@ class Cycle:
 
     def begin(self) -> None:
         clear(self.store, self.settings)
-        prune(self.store, self.blobs, self.settings)
+        try:
+            prune(self.store, self.blobs, self.settings)
+        except OSError as error:
+            log.warning("bundles that nobody uses are left where they are: %s", error)
         fresh = {"state": RunState.RUNNING, "pid": os.getpid(), "error": None, "finished_at": None}
         self.store.runs.update(self.id, started_at=self.started_at, **fresh)
 

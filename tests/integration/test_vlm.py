@@ -150,7 +150,7 @@ def test_adapters_go_the_whole_way(base: Path, vlm: Vlm, mlflow_server: MlflowSe
         assert verdict.scores["holdout"]["cer"]["fp32"] < 0.5
         entry = LedgerEntry("led_1", 1.0, "test", "adopt", house.model, None, "1", "the first")
         store.serving.change(ServingState(house.model, 1, champion="1"), entry)
-        loader = Loader(store, Blobs.open(house.blobs), house.model, house)
+        loader = Loader(store, Blobs.open(house.blobs), house.model, house.home / "bundles", "cpu", vlm.url)
         said = [loader.load("1").bundle.read(tiny_qwen.image(w)).text for w in tiny_qwen.WORDS[:4]]
         assert sum(a == b for a, b in zip(said, tiny_qwen.WORDS, strict=False)) >= 3
 

@@ -1,6 +1,5 @@
 """Serving follows the desired state, one reference at a time, and keeps going when it cannot."""
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,6 @@ from sqlalchemy import text
 from redpencil import bundle
 from redpencil.bundle import Manifest
 from redpencil.errors import Damaged, NotFound
-from redpencil.prune import KEPT_S
 from redpencil.reader import LineReader
 from redpencil.types import ModelVersion, Outcome, Precision, Variant, Verdict
 from serving.follow import Follower, Loader, Serving
@@ -31,7 +29,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def follower(home: Home) -> Follower:
-    loader = Loader(home.store, home.blobs, MODEL, home.settings)
+    loader = Loader(home.store, home.blobs, MODEL, home.settings.home / "bundles", "cpu")
     return Follower(home.store, loader, MODEL, "replica-1", poll_s=0.02)
 
 
@@ -246,15 +244,3 @@ def test_a_replica_that_loads_for_long_says_that_it_lives(
     loaded.set()
     following.close()
     assert len(heard) == 4
-
-
-def test_a_version_that_is_loaded_takes_the_place_of_what_nobody_uses(home: Home) -> None:
-    unused = bundle.fetch(
-        home.store.versions.get(MODEL, "3").bundle, home.blobs, home.settings.home / "bundles"
-    )
-    os.utime(unused, (0, time.time() - KEPT_S - 60))
-    home.serve("1")
-    following = follower(home)
-    following.step()
-    assert (reads(following.current, "1"), unused.exists()) == ("hello", False)
-    assert following.reader("3").bundle.read(tiny_bundle.paint("hello")).text == "hello", "fetched again"
