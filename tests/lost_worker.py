@@ -2,46 +2,66 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import psutil
+from ray import cloudpickle
 
-from training.job import Ended, Job
+from redpencil.blobs import Blobs
+from training.job import Ended, Job, Lines
+from training.learner import Learner
+from training.place import FILE
 
-
-def kill_at(made: Job, checkpoints: int, within_s: float) -> None:
-    """Kill the processes that train once so many checkpoints were kept, or when the time is over."""
-    kept = Path(made.settings.storage, made.run.id)
-    seen: set[str] = set()
-    training: list[psutil.Process] = []
-    deadline = time.monotonic() + within_s
-    while len(seen) < checkpoints and time.monotonic() < deadline:
-        seen |= {folder.name for folder in kept.glob("checkpoint_*")}
-        if seen:  # to look for them later takes as long as some runs do
-            training = training or workers()
-        time.sleep(0.01)
-    kill(training)
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 
-def kill(training: Sequence[psutil.Process] = ()) -> None:
-    """Kill these, or whoever trains now."""
-    for process in training or workers():
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
+@dataclass(frozen=True)
+class Doomed(Job):
+    """A job whose worker is killed once: at a batch after three checkpoints, when Ray knows of two.
 
+    Ray hears of a checkpoint when it asks next, and quick runs are over by then: the worker waits
+    for it, and raises the signal itself.
+    """
 
-def workers() -> list[psutil.Process]:
-    """Every worker of Ray Train that this process has."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if "RayTrainWorker" in process.name() + "".join(process.cmdline()[:1]):
-                found.append(process)
-    return found
+    @classmethod
+    def of(cls, job: Job) -> Doomed:
+        return cls(**{f.name: getattr(job, f.name) for f in fields(job)})
+
+    @property
+    def killed(self) -> Path:
+        """Written when it happens."""
+        return self.settings.home / f"killed-{self.run.id}"
+
+    def build(self, blobs: Blobs, lines: Lines) -> Learner:
+        model = super().build(blobs, lines)
+        seen: set[str] = set()
+
+        def kept() -> set[str]:
+            files = Path(self.settings.storage, self.run.id).glob(f"checkpoint_*/{FILE}")
+            return {str(file.parent) for file in files}
+
+        def die(module: Learner, _: Any) -> None:
+            seen.update(kept())
+            if not module.training or len(seen) < 3 or self.killed.exists():
+                return
+            deadline = time.monotonic() + 60
+            while seen <= kept() and time.monotonic() < deadline:
+                time.sleep(0.01)  # of three Ray keeps the best and the last
+            self.killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        model.register_forward_pre_hook(die)
+        return model
+
+    def went_on(self, ended: Ended) -> bool:
+        """Whether the worker was killed and the run went on from a checkpoint of before."""
+        moment = self.killed.stat().st_mtime
+        return ended.history[1]["at"] < moment < ended.history[-1]["at"]
 
 
 def numbers(ended: Ended) -> list[dict[str, Any]]:

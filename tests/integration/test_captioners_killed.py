@@ -1,8 +1,6 @@
 """Captioners whose worker is killed in the middle of a run go on exactly."""
 
-import threading
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,7 @@ import gallery
 import pytest
 import tiny_models
 import torch
-from lost_worker import kill_at, numbers
+from lost_worker import Doomed, numbers
 
 from redpencil.settings import Settings
 from redpencil.store import Store
@@ -37,7 +35,7 @@ def clip_prefix(folder: Path) -> dict[str, Any]:
     vision = tiny_models.save_clip(folder / "clip")
     language = tiny_models.save_language(folder / "language", texts, 5)
     models = {"vision": str(vision), "language": str(language), "prefix": 3, "inner": 64, "longest": 16}
-    return models | {"lora_r": 2, "steps": 120}  # they are quick
+    return models | {"lora_r": 2}
 
 
 @pytest.mark.parametrize("family", [catr, clip_prefix])
@@ -47,14 +45,10 @@ def test_a_run_that_loses_its_worker_goes_on_exactly(
     settings = gallery.furnish(tmp_path / "home", NOWHERE, gallery.write(tmp_path / "coco"))
     asked = STEPS | family(tmp_path / "models")
     expected = numbers(workers.train(job(settings, family.__name__, asked)))
-    made = job(settings.model_copy(update={"train_workers": 1}), family.__name__, asked)
-    killer = threading.Thread(target=kill_at, args=(made, 2, 120), daemon=True)
-    killer.start()
+    made = Doomed.of(job(settings.model_copy(update={"train_workers": 1}), family.__name__, asked))
     ended = workers.train(made)
-    killer.join()
     assert numbers(ended) == expected
-    clock = [r["at"] for r in ended.history]
-    assert max(b - a for a, b in pairwise(clock)) > 2, "no worker was killed"
+    assert made.went_on(ended)
 
 
 def job(settings: Settings, recipe: str, params: dict[str, Any]) -> Job:
