@@ -1,12 +1,13 @@
 """Decoding with kept keys and values against computing every token again, on the same graphs.
 
-    python -m benchmarks.decoding --recipe catr --tokens 40
+    python -m benchmarks.decoding --recipe catr --tokens 40 --together 8
 
 A model of the recipe's default sizes with random weights writes so many tokens about a few images, by
 ONNX Runtime on one thread: once as it is served, once with the whole text given to the decoder anew
 for every token. Both must write the same tokens in FP32; dynamic INT8 scales what it is given all
-together, so more tokens at once are rounded otherwise. The encoder's time is told apart. `served` is
-the encoder once and tokens kept; `original` runs both graphs anew for every token, as CATR's code did.
+together, so more tokens at once are rounded otherwise, and images are decoded one by one. The encoder's
+time is told apart. `served` is the encoder once and tokens kept; `original` runs both graphs anew for
+every token, as CATR's code did. `--together`: so many requests come at once and share a decoder's runs.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ class Forgetful:
     """The same decoder, keeping tokens instead of keys and values."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self.decoder, self.past, self.tokens = decoder, decoder.past, np.zeros((1, 0), np.int64)
+        self.decoder, self.past, self.tokens = decoder, decoder.past, np.zeros((0, 0), np.int64)
 
     def run(self, tokens: Any, lengths: Any, memory: Tensors, past: Tensors) -> tuple[Any, Tensors]:
-        self.tokens = np.concatenate([self.tokens, tokens], 1)
-        none = {n: np.zeros((1, h, 0, d), np.float32) for n, (h, d) in self.past.items()}
-        logits, new = self.decoder.run(self.tokens, np.zeros(1, np.int64), memory, none)
+        self.tokens = np.concatenate([self.tokens.reshape(len(tokens), -1), tokens], 1)
+        none = {n: np.zeros((len(tokens), h, 0, d), np.float32) for n, (h, d) in self.past.items()}
+        logits, new = self.decoder.run(self.tokens, np.zeros(len(tokens), np.int64), memory, none)
         return logits, {n: v[:, :, -tokens.shape[1] :] for n, v in new.items()}
 
 
@@ -51,25 +52,26 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - began, answer
 
 
-def measure(reader: TextReader, images: Sequence[Any], tokens: int) -> dict[str, float]:
+def measure(reader: TextReader, images: Sequence[Any], tokens: int, together: int) -> dict[str, float]:
+    """`together` images share every run of the decoder, where the server lets them."""
     how = replace(reader.generation, end=-1, longest=tokens, beams=1)
+    together = 1 if reader.precision is Precision.INT8 else together
     same = 0
     spent = {"encoder": 0.0, "kept": 0.0, "anew": 0.0}
-    names = [o.name for o in reader._encoder.get_outputs()]
-    for image in images:
-        seconds, found = timed(lambda given=image[None]: reader._encoder.run(names, {"image": given}))
-        memory = dict(zip(names, found, strict=True))
+    for first in range(0, len(images), together):
+        seconds, memories = timed(lambda f=first: [reader.look(i[None]) for i in images[f : f + together]])
+        memory = {name: np.concatenate([m[name] for m in memories]) for name in memories[0]}
         spent["encoder"] += seconds
         seconds, kept = timed(lambda m=memory: generate(reader._decoder, m, how))
         spent["kept"] += seconds
         seconds, anew = timed(lambda m=memory: generate(Forgetful(reader._decoder), m, how))
         spent["anew"] += seconds
-        same += kept[0][0] == anew[0][0]
+        same += sum(one[0] == other[0] for one, other in zip(kept, anew, strict=True))
     count = len(images)
     told = {f"{name}_ms": round(1000 * s / count, 1) for name, s in spent.items()}
-    told |= {"anew_to_kept": round(spent["anew"] / spent["kept"], 2), "same_tokens": same / count}
-    again = {"image": images[0][None]}
-    seconds, _ = timed(lambda: [reader._encoder.run(names, again) for _ in range(tokens)])
+    told |= {"together": together, "same_tokens": same / count}
+    told["anew_to_kept"] = round(spent["anew"] / spent["kept"], 2)
+    seconds, _ = timed(lambda: [reader.look(images[0][None]) for _ in range(tokens)])
     served, original = (spent["encoder"] + spent["kept"]) / count, seconds + spent["anew"] / count
     return told | {
         "original_ms": round(1000 * original, 1),
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--tokens", type=int, default=40)
     parser.add_argument("--images", type=int, default=12, help="looked at, one of four each")
+    parser.add_argument("--together", type=int, default=1, help="images whose requests come at once")
     asked = parser.parse_args()
     chosen = recipe.find(asked.recipe)
     torch.manual_seed(0)
@@ -99,7 +102,7 @@ def main() -> None:
             reader = open_reader(folder, precision)
             assert isinstance(reader, TextReader)
             images = [reader.tensor(pictures[n % len(pictures)]) for n in range(asked.images)]
-            row[precision.value] = measure(reader, images, asked.tokens)
+            row[precision.value] = measure(reader, images, asked.tokens, asked.together)
         row["bytes"] = {file.file: file.bytes for file in manifest.files()}
         print(json.dumps(row, indent=1))
 

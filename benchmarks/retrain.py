@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.learning.sets import rows_of
 from benchmarks.stack import Stack, running
 from redpencil.metrics import cer
 from services.cli import follow
@@ -30,8 +31,7 @@ UNSEEN = 150
 def documents(folder: Path, seed: int) -> list[list[Line]]:
     """The set's lines by document, the documents in random order."""
     found: dict[str, list[Line]] = {}
-    for row in (folder / "lines.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        file, document, text = row.split("\t")
+    for file, document, text in rows_of(folder):
         found.setdefault(document, []).append(Line(document, text, (folder / file).read_bytes()))
     order = list(found.values())
     random.Random(seed).shuffle(order)

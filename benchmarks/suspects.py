@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.learning.sets import line_of
+from benchmarks.learning.sets import line_of, rows_of
 from benchmarks.mistakes import KINDS, RIGHT, spoil
 from redpencil.suspects import BOUND, Seen, weigh
 from training import recipe
@@ -51,9 +51,8 @@ class Case:
 
 def statements(folder: Path, half: int, count: int, seed: int) -> list[Statement]:
     """At most `count` lines of whole documents of one half, in reading order within each."""
-    documents: dict[str, list[list[str]]] = {}
-    for row in (folder / "lines.tsv").read_text(encoding="utf-8").splitlines()[1:]:
-        cells = row.split("\t")
+    documents: dict[str, list[tuple[str, str, str]]] = {}
+    for cells in rows_of(folder):
         if hashlib.sha256(b"half:" + cells[1].encode()).digest()[0] % 2 == half:
             documents.setdefault(cells[1], []).append(cells)
     rng = np.random.default_rng(seed)

@@ -22,6 +22,7 @@ from redpencil.decode import Beams
 from redpencil.errors import Damaged
 from redpencil.pixels import Pixels
 from redpencil.session import OnnxReader
+from redpencil.text import one_line
 from redpencil.together import Together
 from redpencil.types import LineText, Precision
 
@@ -76,7 +77,7 @@ class TextReader(OnnxReader):
 
     def text(self, tokens: Sequence[int], sure: Sequence[float]) -> LineText:
         """Tokens as text; every character is as sure as the token that wrote it."""
-        text, spans = self.tokenizer.decode(list(tokens)), _lengths(self.tokenizer, tokens)
+        text, spans = one_line(self.tokenizer.decode(list(tokens))), _lengths(self.tokenizer, tokens)
         each = [round(p, 5) for p, n in zip(sure, spans, strict=True) for _ in range(n)]
         mean = round(float(np.mean(sure)), 5) if len(sure) else 0.0
         clean = text.strip()

@@ -33,6 +33,7 @@ __all__ = [
 
 MARGIN_PX = 4  # of page around a line that is resampled
 WARP_PX = 16_000  # OpenCV warps nothing above 32,767 px
+STRIP = 4  # times as long as what is cut out of its middle
 SQUARE_PX = 0.5  # corners this near to an upright rectangle are cut out, not resampled
 
 
@@ -137,6 +138,8 @@ def scaled_for(image: Pixels, preprocessing: Preprocessing) -> Pixels:
         return _scale(image, p.width_for(image), p.height)
     if p.fit == "stretch":
         return _scale(image, p.width, p.height)
+    if p.fit == "crop":
+        image = _shorter(image, p.height, p.width)
     height, width = image.shape[:2]
     shares = p.height / height, p.width / width
     share = min(shares) if p.fit == "pad" else max(shares)
@@ -148,6 +151,12 @@ def _middle(image: Pixels, height: int, width: int) -> Pixels:
     """What of the middle fits into height x width."""
     top, left = max(0, image.shape[0] - height) // 2, max(0, image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]
+
+
+def _shorter(image: Pixels, height: int, width: int) -> Pixels:
+    """The middle of a long strip: the whole of it would be scaled up to cover height x width, and cut off."""
+    share = STRIP * min(image.shape[0] / height, image.shape[1] / width)
+    return _middle(image, ceil(share * height), ceil(share * width))
 
 
 def _channels(line: Pixels, channels: str) -> Pixels:

@@ -12,8 +12,8 @@ from redpencil.snapshot import side_of
 from redpencil.text import label
 from redpencil.types import Split
 
-HELD = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout", "restval")
-LEARNED = ("train", "training")
+HELD = ("val", "valid", "validation", "dev", "eval", "evaluation", "test", "testing", "holdout")
+LEARNED = ("train", "training", "restval")  # so Karpathy calls what is left of COCO's validation images
 
 
 @dataclass(frozen=True, slots=True)

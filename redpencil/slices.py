@@ -104,11 +104,15 @@ class Slice:
         return self.interval is not None and self.interval.drawn == "lines"
 
     def _documents_agree(self, sign: int) -> bool:
-        """With few documents, each must have moved the same way: their lines are no independent proof."""
+        """With few documents, all that moved went the same way: their lines are no independent proof.
+
+        One that stayed as it was says nothing; of several, two at least must have moved.
+        """
         moves: dict[str, int] = {}
         for line, rise in zip(self.lines, self._rises, strict=True):
             moves[_document(line)] = moves.get(_document(line), 0) + sign * rise
-        return not self.few_documents or min(moves.values()) > 0
+        moved = [move for move in moves.values() if move]
+        return not self.few_documents or (min(moved, default=0) > 0 and len(moved) >= min(2, len(moves)))
 
     @cached_property
     def fates(self) -> dict[str, str]:

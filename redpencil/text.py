@@ -34,6 +34,11 @@ def clean(text: str, limit: int = LIMIT) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """What a model wrote, with a space in place of each character that `clean` would refuse."""
+    return "".join(" " if _fault(c) else c for c in text)
+
+
 def label(name: str, what: str) -> str:
     """A name that a client gives to something, cleaned; `what` is how an error calls it."""
     try:

@@ -94,7 +94,7 @@ def _known(api: Client, sample: Sample, found: datasets.Dataset) -> str:
 def _lines(image: str, sample: Sample, found: datasets.Dataset) -> Iterator[bytes]:
     for number, text in enumerate(sample.texts, 1):
         line = {"image": image, "task": found.task.value, "text": text, "kind": "blind"}
-        author = found.name if found.task is Task.OCR else f"reference {number}"
+        author = found.name if found.task is Task.OCR else f"{found.name}, reference {number}"
         yield jsonlib.dumps(line | {"author": author}, ensure_ascii=False).encode()
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, fields
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from ray import cloudpickle
 from redpencil.blobs import Blobs
 from training.job import Ended, Job, Lines
 from training.learner import Learner
-from training.place import FILE
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not find the tests
 
 
 @dataclass(frozen=True)
 class Doomed(Job):
-    """A job whose worker is killed once: at a batch after three checkpoints, when Ray knows of two.
+    """A job whose worker is killed once: in its fourth epoch, when Ray knows of a checkpoint.
 
     Ray hears of a checkpoint when it asks next, and quick runs are over by then: the worker waits
     for it, and raises the signal itself.
@@ -39,24 +39,24 @@ class Doomed(Job):
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         model = super().build(blobs, lines)
-        seen: set[str] = set()
-
-        def kept() -> set[str]:
-            files = Path(self.settings.storage, self.run.id).glob(f"checkpoint_*/{FILE}")
-            return {str(file.parent) for file in files}
+        batches = count(1)
+        fourth = 3 * self.hyper.report_every * self.hyper.accumulate + 1
 
         def die(module: Learner, _: Any) -> None:
-            seen.update(kept())
-            if not module.training or len(seen) < 3 or self.killed.exists():
-                return
-            deadline = time.monotonic() + 60
-            while seen <= kept() and time.monotonic() < deadline:
-                time.sleep(0.01)  # of three Ray keeps the best and the last
-            self.killed.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if module.training and next(batches) == fourth and not self.killed.exists():
+                self._wait_for_ray()
+                self.killed.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
 
         model.register_forward_pre_hook(die)
         return model
+
+    def _wait_for_ray(self) -> None:
+        """Until Ray has written down what it would go on from."""
+        noted = Path(self.settings.storage, self.run.id, "checkpoint_manager_snapshot.json")
+        deadline = time.monotonic() + 60
+        while not noted.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def went_on(self, ended: Ended) -> bool:
         """Whether the worker was killed and the run went on from a checkpoint of before."""

@@ -52,6 +52,12 @@ def met(texts: Iterable[str]) -> dict[str, float]:
     return {name: round(often, 2) for name, often in found.items() if round(often, 2)}
 
 
+def mostly(texts: Iterable[str]) -> str:
+    """The language that was met most in these texts, UNKNOWN where none was."""
+    found = {name: often for name, often in met(texts).items() if name != UNKNOWN}
+    return max(found, key=lambda name: found[name], default=UNKNOWN)
+
+
 def of_met(languages: Mapping[str, float], alphabet: Collection[str]) -> Words | None:
     """The words of all languages and more of those that were met, each by its share.
 

@@ -149,7 +149,8 @@ class Cycle:
                 met = [*lines.learn, *lines.validate, *lines.again]
                 new, known = ([x for x in met if (x.key in job.known) is k] for k in (False, True))
                 model.keep_before(beside, parent, new, known)
-            write_all(job.folder / "pictures", model.pictures([x.image for x in shown[:PICTURES]]))
+            looked_at = [*{x.image_id: x for x in shown}.values()][:PICTURES]
+            write_all(job.folder / "pictures", model.pictures([x.image for x in looked_at]))
             beside.rename(folder)
         bundle.put(folder, self.blobs)
         return folder

@@ -7,7 +7,7 @@ meets the batches that the interrupted one would have met.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby, product
@@ -23,6 +23,7 @@ from redpencil.ctc_beam import ctc
 from redpencil.errors import BadInput
 from redpencil.pixels import Pixels, crop_line, open_pages
 from redpencil.types import LineText, Member
+from training import common_words
 from training.ahead import ahead
 from training.augment import augment
 from training.frozen import Frozen
@@ -35,22 +36,31 @@ if TYPE_CHECKING:
 FEWEST_LINES = 60  # below, every line is needed for learning
 FEWEST_ASIDE = 3  # groups; fewer would tell of their own kind alone, and end what others need
 EASTERN = "\u2e80"  # Chinese, Japanese and Korean begin here
+BLACK_LETTER = "black letter"
 BRINGS = 0.1  # share of the corrected lines that must be in a script for its primer to be opened
+MOST_BYTES = 2**30  # of pixels that a worker keeps in memory
 WIDTH_JITTER = 0.15  # of the logarithm of width over height
+
+Source = Pixels | Callable[[], Pixels]
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line to learn from; `key` is its correction's id, empty for rehearsal.
 
-    Lines of the same `place` are several texts of one image, which they share.
+    Lines of the same `place` are several texts of one image, which they share. `source` is the image, or
+    what decodes it.
     """
 
-    image: Pixels
+    source: Source
     text: str
     key: str = ""
     group: str = ""
     place: str = ""
+
+    @property
+    def image(self) -> Pixels:
+        return self.source if isinstance(self.source, np.ndarray) else self.source()
 
     @property
     def image_id(self) -> str:
@@ -77,18 +87,36 @@ class Batch:
 
 
 def lines(members: Sequence[Member], blobs: Blobs, max_pixels: int, max_pages: int) -> list[Line]:
-    """The members' lines as serving cuts them; each image is decoded once. Order is kept."""
+    """The members' lines as serving cuts them, in the same order.
+
+    Each image is decoded once, as long as there is room in memory; then one that nothing is cut out of is
+    decoded anew whenever somebody looks at it.
+    """
     cut: dict[str, Line] = {}
-    by_image = sorted(members, key=lambda m: m.image)
-    for image, here in groupby(by_image, key=lambda m: m.image):
-        pages = open_pages(blobs.get(image), None, max_pixels, max_pages)
-        shared: dict[str, Pixels] = {}
-        for m in here:
-            place = f"{m.image}/{m.page}/{m.polygon}"
-            if place not in shared:
-                shared[place] = crop_line(pages[m.page], m.polygon).copy()
-            cut[m.correction] = Line(shared[place], m.text, m.correction, m.group, place)
+    room = MOST_BYTES
+    for image, group in groupby(sorted(members, key=lambda m: m.image), key=lambda m: m.image):
+        here = list(group)
+        places = {_place(m): m for m in here}
+        look = partial(_cut, blobs, image, [*places.values()], max_pixels, max_pages)
+        later = room <= 0 and len(places) == 1
+        sources: Sequence[Source] = [partial(_only, look)] if later else look()
+        room -= sum(pixels.nbytes for pixels in sources if isinstance(pixels, np.ndarray))
+        of = dict(zip(places, sources, strict=True))
+        cut |= {m.correction: Line(of[_place(m)], m.text, m.correction, m.group, _place(m)) for m in here}
     return [cut[m.correction] for m in members]
+
+
+def _only(look: Callable[[], Sequence[Pixels]]) -> Pixels:
+    return look()[0]
+
+
+def _place(member: Member) -> str:
+    return f"{member.image}/{member.page}/{member.polygon}"
+
+
+def _cut(blobs: Blobs, image: str, places: Sequence[Member], max_pixels: int, max_pages: int) -> list[Pixels]:
+    pages = open_pages(blobs.get(image), None, max_pixels, max_pages)
+    return [crop_line(pages[m.page], m.polygon).copy() for m in places]
 
 
 def rehearsal(hyper: Hyper) -> list[Line]:
@@ -106,15 +134,20 @@ def primer(
     """Rendered lines of the scripts that the corrected lines bring, to be learned like these.
 
     They show letters that nobody has corrected yet; real lines take their place one by one, those too
-    that are known to the parent. What these alone hold brings nothing: the parent has met it.
+    that are known to the parent. What these alone hold brings nothing: the parent has met it. Black letter
+    says German things, so it is opened for German alone.
     """
     found: list[Line] = []
     for kind, marks in linepack.marks().items() if hyper.primer else ():
         real, before = (sum(not marks.isdisjoint(x.text) for x in part) for part in (corrected, known))
-        if real and real >= BRINGS * len(corrected):
+        if real and real >= BRINGS * len(corrected) and (kind != BLACK_LETTER or _german(corrected)):
             packed = linepack.load("primer", kind)[: max(0, hyper.primer - real - before)]
             found += [Line(line.image, line.text) for line in packed]
     return found
+
+
+def _german(lines: Iterable[Line | Member]) -> bool:
+    return common_words.mostly(line.text for line in lines) == "de"
 
 
 def set_aside(

@@ -27,8 +27,13 @@ def spread(model: Learner, device: torch.device, world: int) -> nn.Module:
 
 def autocast(device: torch.device, hyper: Hyper) -> AbstractContextManager[Any]:
     """bf16 where the recipe wants it and the processor computes in it, else fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision(device, hyper) == "bf16")
+
+
+def precision(device: torch.device, hyper: Hyper) -> str:
+    """What is computed in."""
     native = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else _cpu_has_bf16()
-    return torch.autocast(device.type, torch.bfloat16, enabled=hyper.precision == "bf16" and native)
+    return hyper.precision if native else "fp32"
 
 
 def _cpu_has_bf16() -> bool:
@@ -37,12 +42,13 @@ def _cpu_has_bf16() -> bool:
 
 
 def memory(device: torch.device) -> dict[str, str]:
-    """What torch has allocated and reserved on a GPU, and allocated at most, in MiB; empty elsewhere."""
+    """What torch has allocated and reserved on a GPU, and of each the most, in MiB; empty elsewhere."""
     if device.type != "cuda":
         return {}
     used = {
         "allocated": torch.cuda.memory_allocated(device),
         "reserved": torch.cuda.memory_reserved(device),
         "peak": torch.cuda.max_memory_allocated(device),
+        "peak_reserved": torch.cuda.max_memory_reserved(device),
     }
     return {f"memory_{name}_mib": str(round(value / 2**20)) for name, value in used.items()}

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 ALLOWED = 0.01  # of the wrong words may come to them by INT8, beyond chance; one word in any case
 CLOSE = 1e-3  # the probability of a token in torch and in ONNX Runtime may differ by so much
 CHECKED, CALIBRATE, CONTROL = 4, 24, 64  # images
+LOOKED_AT = CALIBRATE + CONTROL
 
 
 def to_bundle(model: ImageToText, folder: Path, lines: Sequence[Line], lineage: dict[str, Any]) -> Manifest:
@@ -70,10 +71,12 @@ def to_bundle(model: ImageToText, folder: Path, lines: Sequence[Line], lineage: 
 
 
 def images_of(lines: Iterable[Line]) -> list[tuple[Pixels, list[str]]]:
-    """Every image once, with all its texts, in an order that is drawn once for all."""
+    """Images with all their texts, in an order that is drawn once for all: as many as an export looks at."""
     ordered = sorted(lines, key=lambda line: line.image_id)
     found = [list(here) for _, here in groupby(ordered, key=lambda line: line.image_id)]
     order = np.random.default_rng(0).permutation(len(found))
+    if len(order) > LOOKED_AT:
+        order = np.concatenate([order[: LOOKED_AT - CONTROL], order[-CONTROL:]])
     return [(found[i][0].image, [line.text for line in found[i]]) for i in order]
 
 

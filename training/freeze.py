@@ -43,10 +43,12 @@ def _reach(given: object) -> float:
     return share
 
 
-def checked(chosen: recipe.Recipe, params: Mapping[str, Any], made: Manifest | None) -> Hyper:
+def checked(
+    chosen: recipe.Recipe, params: Mapping[str, Any], made: Manifest | None, task: Task | None = None
+) -> Hyper:
     """The hyper-parameters that a new run asks for; BadInput says what is wrong with one."""
     hyper = chosen.hyper(params, made, checked=True)
-    chosen.check(hyper, _reach(params.get("reach", 1.0)))
+    chosen.check(hyper, _reach(params.get("reach", 1.0)), task)
     chosen.refuse(params, made)
     yes_or_no("doubt", params.get("doubt", True))
     return hyper
@@ -65,7 +67,7 @@ def start(
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, blobs: Blobs) -> Run:
     task, parent = settings.task_of(run.model), start(store, run.model, chosen, run.params, blobs)
     made = manifest_of(store, run.model, parent, blobs)
-    taught = bool(checked(chosen, run.params, made).unlabelled)
+    taught = bool(checked(chosen, run.params, made, task).unlabelled)
     params = {**run.params, "parent": parent}
     if run.params.get("teacher") and not taught:
         raise BadInput("a teacher reads lines that nobody corrected: say how many with unlabelled=NUMBER")

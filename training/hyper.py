@@ -14,13 +14,17 @@ YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 COUNTS: tuple[str, ...]
 COUNTS = ("lr", "steps", "passes", "many_passes", "report_every", "clip", "patience", "copies", "augment")
 COUNTS += ("weight_decay", "rehearsal", "unlabelled", "primer", "earlier", "decay", "decay_every", "seed")
-COUNTS += ("loaders", "keep_every", "length_penalty")
+COUNTS += ("loaders", "keep_every", "length_penalty", "unfreeze", "lora_r", "lora_alpha", "language_lr")
+COUNTS += ("vision_share", "factor", "backbone_lr")
+SIZES: tuple[str, ...]
+SIZES = ("batch", "accumulate", "beams", "longest", "prefix", "inner", "rank", "alpha", "height", "width")
+SIZES += ("vision_width", "vision_layers", "vision_inner", "hidden", "layers", "vocabulary")
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
-        for name in ("replay", "warmup", "smoothing", "validation")
+        for name in ("replay", "warmup", "smoothing", "validation", "dropout")
     ),
-    *((name, 1, inf, "at least 1") for name in ("batch", "accumulate", "beams", "longest")),
+    *((name, 1, inf, "at least 1") for name in SIZES),
     *((name, 0, inf, "0 or more") for name in COUNTS),
 )
 """Names, the least, what they stay below, and both in words."""

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from redpencil.bundle import Generation, Manifest
 from redpencil.pixels import Pixels
+from training import tokens
 from training.augment import augment
 from training.learner import Learner, Lessons
 
@@ -70,9 +71,9 @@ class ImageToText(Learner):
         return self.decode(tokens, nothing, self.encode(features), none)[0]
 
     def spell(self, text: str) -> list[int]:
-        """The tokens to be written for a text, with the end."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return [*ids[: self.generation.longest - 1], self.generation.end]
+        """The tokens to be written for a text, with the end; of one that is too long the beginning alone."""
+        ids = [*tokens.plain(self.tokenizer, text), self.generation.end]
+        return ids[: self.generation.longest]
 
     def lessons(self, lines: Lines, hyper: Hyper, rank: int = 0, world: int = 1) -> Lessons:
         from training.text_lessons import TextLessons

@@ -102,7 +102,7 @@ class Loop:
         lines = len(losses) * self.hyper.accumulate * self.hyper.batch * self.world
         trained["lines_per_s"] = lines / (time.monotonic() - began)
         marks = self.lessons.mark()
-        value = marks.score if marks else trained["loss"]
+        value = marks.score if marks else -float(self.epoch)  # nothing tells epochs apart: the last is kept
         best = self.patience.saw(self.epoch, value)
         self._note(marks, trained)
         self.place.keep(self._state, value, self.epoch, best)

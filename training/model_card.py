@@ -30,7 +30,7 @@ from training.unlabelled import ask
 
 WRITTEN = "Validation texts were written by the model, without seeing the truth."
 KNOWN = "No text was set aside: `heart_` says how well some texts are known by heart that it learned."
-MEASURES = ("loss", "cer", "wer", "exact", "bleu4", "cider_d")
+MEASURES = ("loss", "cer", "wer", "exact", "bleu4", "rouge_l", "cider_d")
 SHOWN: tuple[str, ...] = ("lr", "schedule", "warmup", "batch", "accumulate", "steps", "passes")
 SHOWN += ("report_every", "clip", "weight_decay", "precision", "augment", "seed")
 

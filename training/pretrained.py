@@ -13,6 +13,7 @@ from redpencil.errors import BadInput
 
 TOKENS = "tokenizer_config.json"
 FILES = ("*.json", "*.safetensors", "merges.txt", "vocab.txt")
+OLDER = "pytorch_model*.bin"  # where a model has no others
 
 
 def folder_of(folder_or_name: str | Path) -> Path:
@@ -23,11 +24,10 @@ def folder_of(folder_or_name: str | Path) -> Path:
     folder = Path(folder_or_name).expanduser()
     if folder.is_dir():
         return folder
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        return Path(snapshot_download(str(folder_or_name), allow_patterns=list(FILES)))
+        return _fetched(str(folder_or_name))
     except HFValidationError as error:
         raise BadInput(f"there is no folder {folder}, and no model can have that name") from error
     except OSError as error:
@@ -37,6 +37,15 @@ def folder_of(folder_or_name: str | Path) -> Path:
             f"Where there is a network, run `hf download {folder_or_name} --local-dir FOLDER`, bring the "
             "folder here and name it instead"
         ) from error
+
+
+def _fetched(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    folder = Path(snapshot_download(name, allow_patterns=list(FILES)))
+    if any(folder.glob("*.safetensors")):
+        return folder
+    return Path(snapshot_download(name, allow_patterns=[*FILES, OLDER]))
 
 
 def config_of(folder: Path) -> dict[str, Any]:

@@ -158,8 +158,10 @@ class Recipe:
     parent's alphabet is kept and only ever grows at its end. `hyper` is of the defaults' class.
     A run goes on from the champion, always anew, or ("own") from a champion of the same family and
     else anew; its parameter `parent` names another version, or ANEW. `task` is what the family is
-    made for; it can be trained for others. What `rehearses` is a LineModel, and can be held back.
-    `keeps` are hyper-parameters that a version has for good, in the `shape` of its lineage.
+    made for; it can be trained for others, but not for text where it `mirrors` images. What `rehearses` is
+    a LineModel, and can be held back. `keeps` are hyper-parameters that a version has for good, in the
+    `shape` of its lineage; `inherits` are others there, which a run takes over unless it asks for something
+    else.
     """
 
     name: str
@@ -170,6 +172,8 @@ class Recipe:
     task: Task = Task.OCR
     rehearses: bool = True
     keeps: tuple[str, ...] = ()
+    inherits: tuple[str, ...] = ()
+    mirrors: bool = False
 
     def hyper(self, params: Mapping[str, Any], parent: Manifest | None, checked: bool = False) -> Hyper:
         """The hyper-parameters of a run with such `params` that goes on from a bundle.
@@ -182,6 +186,8 @@ class Recipe:
         if kept and parent and parent.generation:
             own = [name for name in OF_WRITING if hasattr(made, name) and name not in asked]
             kept |= {name: getattr(parent.generation, name) for name in own}
+        if kept and parent:
+            kept |= self._said(parent, [name for name in self.inherits if name not in asked])
         return replace(made, **kept)
 
     def refuse(self, params: Mapping[str, Any], parent: Manifest | None) -> None:
@@ -197,11 +203,20 @@ class Recipe:
     def _kept(self, parent: Manifest | None) -> dict[str, Any]:
         if parent is None or parent.lineage.get("recipe") != self.name:
             return {}
-        shape = parent.lineage.get("shape", {})
-        return {name: shape[name] for name in self.keeps if name in shape}
+        return self._said(parent, self.keeps)
 
-    def check(self, hyper: Hyper, reach: float) -> None:
+    def _said(self, parent: Manifest, names: Iterable[str]) -> dict[str, Any]:
+        """What a version's shape says of these; older ones may say something else by such a name."""
+        shape, kinds = parent.lineage.get("shape", {}), {n: type(getattr(self.defaults, n)) for n in names}
+        return {name: shape[name] for name, kind in kinds.items() if isinstance(shape.get(name), kind)}
+
+    def check(self, hyper: Hyper, reach: float, task: Task | None = None) -> None:
         """BadInput where a run asks for what the family does not do."""
+        if self.mirrors and task is Task.OCR:
+            raise BadInput(
+                f"{self.name} learns from images that are mirrored too, which no text is: train it for "
+                "captions (--model caption), or take another family for text, such as vit_gated"
+            )
         asked: dict[str, Any] = {name: getattr(hyper, name) for name in ("replay", "unlabelled", "primer")}
         asked = {name: value for name, value in asked.items() if value}
         if reach < 1:

@@ -5,6 +5,7 @@ An epoch depends on its number alone, so a resumed run meets what the interrupte
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -27,6 +28,8 @@ from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines
 from training.schedule import score
 from training.torch_decoder import TorchDecoder
+
+log = logging.getLogger(__name__)
 
 IGNORED = -100
 SIZE = 16  # images per batch of validation
@@ -65,11 +68,11 @@ class TextMarks:
 
 
 class ImageFeatures:
-    """Every image once: its pixels, or, where a part of the model never learns, that part's answers."""
+    """Every image once: itself, or, where a part of the model never learns, that part's answers."""
 
     def __init__(self, model: ImageToText, lines: Sequence[Line], hyper: Hyper) -> None:
         self.model, self.hyper = model, hyper
-        self.pixels = {x.image_id: x.image for x in lines}
+        self.lines = {x.image_id: x for x in lines}
         self.cached = type(model).features is not ImageToText.features
         self.kept: dict[tuple[str, int], Tensor] = {}
 
@@ -91,7 +94,7 @@ class ImageFeatures:
             return self.model.features(tensor[None].to(device))[0].cpu()
 
     def _seen(self, place: str, turn: int) -> Pixels:
-        image = scaled_for(self.pixels[place], self.model.preprocessing)
+        image = scaled_for(self.lines[place].image, self.model.preprocessing)
         if not (turn and self.hyper.augment):
             return image
         seed = [self.hyper.seed, turn, crc32(place.encode())]
@@ -99,7 +102,7 @@ class ImageFeatures:
 
 
 class TextLessons:
-    """See `training.learner.Lessons`. Half of each batch is what the parent knows, where there is any.
+    """See `training.learner.Lessons`. Of what the parent knows as much is met as of what is new, if there is.
 
     With nothing set aside the marks are on some of what is learned, and say how well that is known by
     heart. The best epoch is then the one with the least loss, which falls from the first step on: errors
@@ -112,6 +115,8 @@ class TextLessons:
         self.model, self.hyper, self.world = model, hyper, world
         new, old = (part[rank::world] or part for part in (lines.learn, lines.again))
         self.new, self.old = Deck(new, hyper.seed), Deck(old, hyper.seed)
+        again = min(len(lines.learn), len(lines.again))
+        self.share = again / (len(lines.learn) + again)
         self.images = ImageFeatures(model, [*new, *old], hyper)
         marked = lines.validate or lines.learn
         places = list(dict.fromkeys(x.image_id for x in marked))
@@ -119,6 +124,8 @@ class TextLessons:
         self.held = {p: [x for x in marked if x.image_id == p] for p in chosen[rank::world]}
         self.best_by = model.best_by if lines.validate else "loss"
         self.shown = ImageFeatures(model, [x for here in self.held.values() for x in here], hyper)
+        if rank == 0:
+            _say_what_is_cut(model, lines.learn)
 
     def epoch(self, number: int) -> Generator[TextBatch, None, None]:
         """Where a part of the model never learns, its answers are kept, and there is nothing to prepare."""
@@ -144,7 +151,7 @@ class TextLessons:
 
     def _nth(self, batch: int) -> TextBatch:
         size = self.hyper.batch
-        begin, end = (n * size // 2 if self.old.lines else 0 for n in (batch, batch + 1))  # of the old
+        begin, end = (int(n * size * self.share) for n in (batch, batch + 1))  # of the old
         old = [(self.old.lines[i], turn) for i, turn in self.old.draws(begin, end - begin)]
         new = self.new.draws(batch * size - begin, size - end + begin)
         drawn = old + [(self.new.lines[i], turn) for i, turn in new]
@@ -162,7 +169,9 @@ class TextLessons:
             memory = {f"memory.{n}": v.float().cpu().numpy() for n, v in self.model.encode(features).items()}
             written = generate.generate(TorchDecoder(self.model), memory, self.model.generation)
         said = [self.model.tokenizer.decode(tokens).strip() for tokens, _ in written]
-        return [(loss, t, s) for t, s in zip(texts, said, strict=True)]
+        normal = self.model.tokenizer.normalizer  # of some families: they write no capitals
+        wanted = [[normal.normalize_str(text) if normal else text for text in t] for t in texts]
+        return [(loss, t, s) for t, s in zip(wanted, said, strict=True)]
 
     def _batch(self, features: Sequence[Tensor], spelled: Sequence[list[int]]) -> TextBatch:
         start = list(self.model.generation.start)
@@ -174,6 +183,14 @@ class TextLessons:
             tokens[row, : len(whole) - 1] = whole[:-1]
             targets[row, len(start) - 1 : len(whole) - 1] = whole[len(start) :]
         return TextBatch(torch.stack(list(features)), tokens, targets)
+
+
+def _say_what_is_cut(model: ImageToText, lines: Sequence[Line]) -> None:
+    longest, end = model.generation.longest, model.generation.end
+    cut = sum(model.spell(line.text)[-1] != end for line in lines)
+    if cut:
+        said = "%d of %d texts have more than %d tokens, of which their beginning is learned: raise `longest`"
+        log.warning(said, cut, len(lines), longest)
 
 
 def _marks(found: Sequence[tuple[float, list[str], str]], best_by: str) -> TextMarks:

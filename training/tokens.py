@@ -60,6 +60,14 @@ def trained(tokenizer: Tokenizer, trainer: trainers.Trainer, texts: Iterable[str
     return tokenizer
 
 
+def plain(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The tokens of a text alone: what looks like a special token in it is spelled like the rest."""
+    tokenizer.encode_special_tokens = True
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
+    tokenizer.encode_special_tokens = False
+    return ids
+
+
 def of_file(path: Path) -> Tokenizer:
     """A `tokenizer.json`, or the one in a folder; BadInput says what is wrong."""
     file = path / "tokenizer.json" if path.is_dir() else path

@@ -18,7 +18,7 @@ from redpencil.blobs import Blobs, write_durably
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
-from training.device import memory
+from training.device import memory, precision
 from training.job import BEST, Ended, Job, described
 from training.priority import CALM, current
 
@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 OBJECT_STORE_BYTES = 128 * 2**20
 RAY_ENVIRONMENT = {
     **CALM,
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # folders that a run names are where the run was asked for
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.25",
     # Ray puts its workers at nice 15, which starves their start and does not spare serving.
     "RAY_worker_niceness": "0",
@@ -219,6 +220,7 @@ def _machine(loop: Any) -> dict[str, str]:
         "workers": str(loop.world),
         "threads": str(torch.get_num_threads()),
         "device": torch.cuda.get_device_name() if loop.device.type == "cuda" else "cpu",
+        "precision": precision(loop.device, loop.hyper),
         "priority": current(),
         "torch": torch.__version__,
         **memory(loop.device),

@@ -24,13 +24,14 @@ from typing import Any
 import torch
 
 from benchmarks.learning import report, tesseract
-from benchmarks.learning.arms import ARMS, begin, train
-from benchmarks.learning.sets import GOLDEN, Unseen, arriving, unseen
+from benchmarks.learning.arms import ARMS, USUAL, begin, train
+from benchmarks.learning.sets import GOLDEN, Unseen, arriving, names, unseen
+from benchmarks.mistakes import spoil
 from training import recipe
+from training.doubt import Statement
 
 Read = dict[str, list[str]]
 """Of every set how its unseen lines were read."""
-OTHERS = ("oldbooks_english", "sroie_receipts", "funsd_forms")
 
 
 class Results:
@@ -66,12 +67,14 @@ def measure(
 ) -> Any:
     """One row: train one arm, and read everything with what came out."""
     chosen, arm = recipe.find(args.recipe), ARMS[key["arm"]]
-    corrected = arriving(args.data / key["set"], key["corrections"], key["seed"])
+    said = [Statement(x) for x in arriving(args.data / key["set"], key["corrections"], key["seed"])]
+    said, _ = spoil(said, arm.wrong, key["seed"])
+    corrected = [s.line for s in said]
     hyper = chosen.defaults.updated(dict(p.split("=", 1) for p in args.hyper) | {"seed": key["seed"]})
     hyper = hyper.updated(arm.changed)
     model = begin(chosen, corrected, hyper)
     began = time.process_time()
-    kept = train(arm, model, corrected, hyper)
+    kept = train(arm, model, said, hyper)
     row = key | {"cpu_s": round(time.process_time() - began, 1), "kept": kept, "threads": args.threads}
     row |= {"learned": len(corrected), "cer": {}, "broken": {}}
     for one in sets:
@@ -90,7 +93,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     results, peers = Results(args.out / "results.jsonl"), Results(args.out / "peers.jsonl")
     start = recipe.find(args.recipe).build(None, []).eval()
-    sets = unseen(args.data, sorted({*args.sets, *args.others}), args.lines, start)
+    others = names(args.data) if args.others is None else args.others
+    sets = unseen(args.data, sorted({*args.sets, *others}), args.lines, start)
     first = {one.name: one.read(start) for one in sets}
     start.language = None
     base = {one.name: one.read(start) for one in sets}
@@ -122,12 +126,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--sets", type=_names, default=["fraktur_archiscribe"], help="sets that are corrected"
     )
-    parser.add_argument("--others", type=_names, default=list(OTHERS), help="sets that must not suffer")
+    parser.add_argument(
+        "--others", type=_names, help="sets that must not suffer; default: all there are in the folder"
+    )
     parser.add_argument(
         "--corrections", type=lambda s: [int(n) for n in s.split(",")], default=[16, 50, 200, 500]
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many orders of documents")
-    parser.add_argument("--arms", type=_names, default=list(ARMS), help=", ".join(ARMS))
+    parser.add_argument("--arms", type=_names, default=list(USUAL), help=", ".join(ARMS))
     parser.add_argument("--recipe", default="ppocr")
     parser.add_argument("--lines", type=int, default=200, help="unseen lines of every set, at most")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from redpencil.suspects import BOUND, Seen, weigh
 from training import data, reach
 from training.data import Line
 from training.device import autocast
 from training.doubt import Statement, see
 from training.hyper import Hyper
+from training.quarantine import MOST
 from training.recipe import LineModel, Recipe
 from training.schedule import Patience, rate
 from training.side_by_side import SideBySide
@@ -27,14 +29,18 @@ class Arm:
     changed: Mapping[str, float] = field(default_factory=dict)
     head_only: bool = False
     held: bool = False
+    wrong: float = 0.0  # share of the corrections that are; then what the readers doubt is left out
 
 
 ALONE = {"replay": 0.0, "primer": 0}
 ARMS = {
     "ours": Arm("the recipe, its reach and what is familiar to it, as a training run has them", held=True),
+    "wrong": Arm("the same with 5 % wrong corrections among them", held=True, wrong=0.05),
     "naive": Arm("the same layers and steps, the corrected lines alone", ALONE | {"copies": 1}),
     "head": Arm("the last layer alone, the corrected lines alone", ALONE, head_only=True),
 }
+
+USUAL = ("ours", "naive", "head")
 
 
 def begin(chosen: Recipe, corrected: Sequence[Line], hyper: Hyper) -> LineModel:
@@ -47,24 +53,33 @@ def begin(chosen: Recipe, corrected: Sequence[Line], hyper: Hyper) -> LineModel:
     return model.eval()
 
 
-def train(arm: Arm, model: LineModel, corrected: Sequence[Line], hyper: Hyper) -> float:
-    """Train a model in place; returns how far from its parent it goes.
+def train(arm: Arm, model: LineModel, said: Sequence[Statement], hyper: Hyper) -> float:
+    """Train a model in place on what was said; returns how far from its parent it goes.
 
-    A run is told by the same look at its corrections which of them to leave out; here all are right.
+    A run is told by the same look at its corrections which of them to leave out; where all are right none is.
     """
-    parent = copy.deepcopy(model)
+    parent, chance = copy.deepcopy(model), torch.get_rng_state()
+    looked = see(lambda: copy.deepcopy(parent), said, hyper) if arm.held else None
+    torch.set_rng_state(chance)
+    doubted = left_out(looked.seen) if looked and arm.wrong else set()
+    corrected = [s.line for s in said if s.line.key not in doubted]
     if arm.head_only:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name.startswith("taught.head."))
     learn(model, corrected, hyper)
-    if not arm.held:
+    if looked is None:
         return 1.0
     rendered = data.primer(hyper, corrected)
-    looked = see(lambda: copy.deepcopy(parent), [Statement(x) for x in corrected], hyper)
     share = 1.0 if rendered else looked.reach
     reach.go(model, reach.state(parent), reach.state(model), share)
     model.know(corrected, data.rehearsal(hyper), rendered)
     return share
+
+
+def left_out(seen: Sequence[Seen]) -> set[str]:
+    """The keys of what a run would not learn from: the most suspect above the bound, a fifth at most."""
+    suspect = sorted((s for s in weigh(seen) if s.score >= BOUND), key=lambda s: -s.score)
+    return {s.correction for s in suspect[: len(seen) // MOST]}
 
 
 def learn(

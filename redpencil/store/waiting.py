@@ -9,10 +9,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
 
 from redpencil.asking import Candidate
+from redpencil.snapshot import side_of
 from redpencil.store import schema
 from redpencil.store.corrections import is_live, place
 from redpencil.store.paging import chunks
-from redpencil.types import Prediction, Task
+from redpencil.types import Prediction, Split, Task
 
 _ROUNDS = 8
 _blocks, _corrections = schema.blocks, schema.corrections
@@ -80,7 +81,10 @@ def least_confident(connection: Connection, model: str, limit: int) -> Sequence[
 
 
 def candidates(connection: Connection, model: str, limit: int) -> list[Candidate]:
-    """About `limit` lines worth choosing from: half the least sure, half by chance; each once."""
+    """About `limit` lines worth choosing from: half the least sure, half by chance; each once.
+
+    Lines of documents that are held out teach nothing: they are there only where nothing else waits.
+    """
     rows = [*least_confident(connection, model, limit - limit // 2), *draw(connection, model, limit // 2)]
     numbers = list(dict.fromkeys(row.n for row in rows))
     columns = (_blocks.c.n, _blocks.c.prediction, _blocks.c.id, _blocks.c.text, _blocks.c.char_confidence)
@@ -91,15 +95,18 @@ def candidates(connection: Connection, model: str, limit: int) -> list[Candidate
         for row in connection.execute(query.where(_blocks.c.n.in_(some))):
             place = (row.prediction, row.id)
             found[row.n] = Candidate(place, row.text, tuple(row.char_confidence), row.group)
-    return [found[n] for n in numbers]
+    chosen = [found[n] for n in numbers]
+    return [one for one in chosen if side_of(one.document) is Split.TRAIN] or chosen
 
 
 def asked(connection: Connection, model: str, limit: int) -> list[str]:
-    """What had been read in the lines corrected last."""
-    query = select(_corrections.c.predicted).where(
+    """What had been read in those of the lines corrected last that are learned from."""
+    query = select(_corrections.c.predicted, _images.c.group)
+    query = query.join(_images, _images.c.sha256 == _corrections.c.image).where(
         _corrections.c.model == model, _corrections.c.predicted.is_not(None), is_live(_corrections.c.id)
     )
-    return list(connection.scalars(query.order_by(_corrections.c.n.desc()).limit(limit)))
+    rows = connection.execute(query.order_by(_corrections.c.n.desc()).limit(limit))
+    return [row.predicted for row in rows if side_of(row.group) is Split.TRAIN]
 
 
 def draw(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:

@@ -13,6 +13,7 @@ from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Doubt, Member, ModelVersion, RunState
+from training import data
 from training import freeze as freezing
 from training.data import Line
 from training.freeze import freeze
@@ -112,6 +113,26 @@ def test_a_recipe_does_not_go_on_from_a_champion_of_another(
     monkeypatch.setattr(freezing, "recipe_of", lambda store, model, version, blobs: "crnn")
     with pytest.raises(Conflict, match="version 1, which is of recipe crnn; train with that"):
         a_job(settings, store)
+
+
+def test_images_that_memory_has_no_room_for_are_decoded_when_they_are_looked_at(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, blobs = a_job(settings, store), Blobs.open(settings.blobs)
+    kept = job.lines(blobs)
+    monkeypatch.setattr(data, "MOST_BYTES", 3 * kept.learn[0].image.nbytes)
+    later = job.lines(blobs)
+    sources = [line.source for line in (*later.learn, *later.validate)]
+    assert 0 < sum(isinstance(source, np.ndarray) for source in sources) <= 4
+    for one, other in zip(kept.learn, later.learn, strict=True):
+        assert (one.key, one.text, one.place) == (other.key, other.text, other.place)
+        assert np.array_equal(one.image, other.image)
+
+
+def test_who_mirrors_images_learns_no_text(settings: Settings, store: Store) -> None:
+    run = tiny_house.queue(settings, "catr")
+    with pytest.raises(BadInput, match="no text is: train it for captions"):
+        freeze(store, store.runs.get(run), settings)
 
 
 def test_graphs_are_fitted_to_what_is_new_as_much_as_to_the_rest() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 
 from benchmarks.learning.arms import begin
 from redpencil import linepack
-from training import data
+from training import common_words, data
 from training.data import Line
 from training.primers import long_s, modern
 from training.recipes import ppocr
@@ -28,6 +28,12 @@ def test_a_long_s_brings_black_letter() -> None:
     found = data.primer(HYPER, corrected("Beſchreibung der Stadt", "und Land"))
     assert len(found) == len(linepack.load("primer", "black letter"))
     assert any("ſ" in line.text for line in found)
+
+
+def test_black_letter_is_for_german() -> None:
+    latin = corrected("erãt ſuper faciẽ abiſſi", "terra autem erat inanis et vacua", "et ſpiritus domini")
+    assert not data.primer(HYPER, latin)
+    assert common_words.mostly(["ಕ"]) == common_words.UNKNOWN
 
 
 def test_real_lines_take_the_place_of_rendered_ones() -> None:

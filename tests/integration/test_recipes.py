@@ -66,6 +66,7 @@ def test_training_parameters_are_checked() -> None:
         ({"clip": -1}, "clip is 0 or more, not -1"),
         ({"report_every": -10}, "report_every is 0 or more"),
         ({"lr": "nan"}, "lr is 0 or more"),
+        ({"dropout": 2}, "unknown training parameter"),
         ({"steps": 0, "passes": 0}, "learns nothing: set steps, passes or many_passes"),
     ):
         with pytest.raises(BadInput, match=said):
@@ -78,6 +79,20 @@ def test_training_parameters_are_checked() -> None:
         ):
             with pytest.raises(BadInput, match=said):
                 recipe.find(name).defaults.updated(wrong)
+    for name, wrong in (
+        ("clip_prefix", {"prefix": 0}),
+        ("clip_prefix", {"inner": 0}),
+        ("clip_prefix", {"lora_r": -2}),
+        ("qwen_vl_lora", {"rank": 0}),
+        ("qwen_vl_lora", {"dropout": 1}),
+        ("vit_gated", {"dropout": 1.5}),
+        ("vit_gated", {"hidden": 0}),
+        ("vit_gated", {"vision_width": 0}),
+        ("vit_gated", {"factor": -1}),
+        ("catr", {"backbone_lr": -1}),
+    ):
+        with pytest.raises(BadInput, match=f"training parameter {next(iter(wrong))} is"):
+            recipe.find(name).defaults.updated(wrong)
     whole = recipe.find("catr").defaults  # whose passes are a whole number
     assert whole.updated({"passes": "0.5"}).passes == 0.5
 
@@ -247,3 +262,22 @@ def test_a_loss_falls_within_a_few_steps() -> None:
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0] * 0.9
+
+
+def test_the_models_of_a_version_stay_and_a_base_may_have_moved(tmp_path: Path) -> None:
+    clip, qwen, made = recipe.find("clip_prefix"), recipe.find("qwen_vl_lora"), tiny_bundle.build(tmp_path)
+    parent = replace(
+        made, lineage={"recipe": "clip_prefix", "shape": {"language": "models/q", "prompt": "seen:"}}
+    )
+    assert clip.hyper({}, parent).to_dict()["language"] == "models/q"
+    with pytest.raises(BadInput, match="language is 'models/q' in the version"):
+        clip.refuse({"language": "models/other"}, parent)
+    older = replace(
+        made, lineage={"recipe": "clip_prefix", "shape": {"language": {"hidden_size": 8}, "prefix": 3}}
+    )
+    kept = clip.hyper({}, older).to_dict()
+    assert (kept["prefix"], kept["language"]) == (3, clip.defaults.to_dict()["language"])
+    parent = replace(made, lineage={"recipe": "qwen_vl_lora", "shape": {"base": "old/place", "rank": 8}})
+    assert qwen.hyper({}, parent).to_dict()["base"] == "old/place"
+    assert qwen.hyper({"base": "new/place"}, parent).to_dict()["base"] == "new/place"
+    qwen.refuse({"base": "new/place"}, parent)

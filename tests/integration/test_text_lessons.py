@@ -11,11 +11,12 @@ import pytest
 import torch
 from pyarrow.fs import LocalFileSystem
 
+from training import text_lessons, tokens
 from training.data import Line
 from training.job import Lines
 from training.loop import Loop
 from training.place import Alone
-from training.recipes import catr
+from training.recipes import catr, vit_gated
 from training.text_lessons import TextBatch, TextLessons
 from training.track import NAMES
 
@@ -61,6 +62,49 @@ def test_half_is_known_already_also_in_batches_of_one(model: catr.Catr) -> None:
     met = [text for batch in lessons.epoch(0) for text in texts(model, batch)]
     assert sorted(text for text in met if text in OLD) == OLD
     assert sum(text in NEW for text in met) == 6
+
+
+def test_few_known_ones_are_met_as_often_as_new_ones(model: catr.Catr) -> None:
+    many = [f"a garden with {n} roses" for n in range(18)]
+    lessons = TextLessons(
+        model, Lines(lines(many), [], again=lines(NEW)), replace(HYPER, report_every=5), 0, 1
+    )
+    met = [text for batch in lessons.epoch(0) for text in texts(model, batch)]
+    assert sorted(text for text in met if text in NEW) == sorted(NEW), "two of the twenty that a pass has"
+    assert len(met) == 20
+
+
+def test_of_a_text_that_is_too_long_the_beginning_is_learned_without_an_end(
+    model: catr.Catr, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model, "generation", replace(model.generation, longest=4))
+    lessons = TextLessons(model, Lines(lines(NEW + OLD), []), replace(HYPER, batch=8), 0, 1)
+    assert "6 of 8 texts have more than 4 tokens" in caplog.text
+    (batch,) = lessons.epoch(0)
+    ended = {}
+    for text, row in zip(texts(model, batch), batch.targets.tolist(), strict=True):
+        ended[" ".join(text.split()[:2])] = model.generation.end in row
+    assert ended == {"a red": True, "a blue": True, "a house": False}
+
+
+def test_what_looks_like_a_token_is_a_text_like_others(model: catr.Catr) -> None:
+    assert model.generation.end not in model.spell("press [END] now")[:-1]
+    pieces = vit_gated.pieces_of(["press [END] now", "[UNK]"], vit_gated.RECIPE.defaults)
+    assert pieces.decode(tokens.plain(pieces, "press [END] now")) == "press [END] now"
+    start, end = tokens.ends(pieces)
+    assert pieces.encode("[START][END]").ids == [start, end], "elsewhere tokens are what they were"
+
+
+def test_a_family_that_writes_no_capitals_is_marked_without_them(
+    model: catr.Catr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = [text.capitalize() for text in NEW]
+    lessons = TextLessons(model, Lines(lines(OLD), lines(said)), HYPER, 0, 1)
+    right = [(model.spell(text)[:-1], [1.0]) for text in said]
+    monkeypatch.setattr(text_lessons.generate, "generate", lambda decoder, memory, how: right)
+    marks = lessons.mark()
+    assert marks is not None
+    assert (marks.exact, marks.cer) == (1.0, 0.0)
 
 
 def test_where_nothing_is_known_all_is_new(model: catr.Catr) -> None:
@@ -115,7 +159,7 @@ def test_every_epoch_says_what_was_marked(
 
 def painted(texts: list[str]) -> list[Line]:
     rng = np.random.default_rng(0)
-    return [replace(line, image=rng.integers(0, 256, (48, 60, 3), dtype=np.uint8)) for line in lines(texts)]
+    return [replace(line, source=rng.integers(0, 256, (48, 60, 3), dtype=np.uint8)) for line in lines(texts)]
 
 
 @pytest.mark.parametrize("loaders", [1, 3])
@@ -157,7 +201,7 @@ def test_a_cancelled_epoch_leaves_no_thread(model: catr.Catr, tmp_path: Path) ->
 def test_an_image_that_cannot_be_prepared_ends_the_run_when_its_turn_comes(
     model: catr.Catr, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = [*painted(NEW), replace(painted(OLD)[0], image=np.zeros((0, 0, 3), np.uint8))]
+    broken = [*painted(NEW), replace(painted(OLD)[0], source=np.zeros((0, 0, 3), np.uint8))]
     lessons = TextLessons(model, Lines(broken, []), replace(HYPER, report_every=3, loaders=2), 0, 1)
     with pytest.raises(cv2.error):
         list(lessons.epoch(0))

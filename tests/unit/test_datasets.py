@@ -45,7 +45,7 @@ def test_coco_gathers_the_captions_of_an_image_and_keeps_the_split(tmp_path: Pat
     ]
 
 
-@pytest.mark.parametrize("split", ["train", "val", "test", "Test", "dev", "test2017", "Train"])
+@pytest.mark.parametrize("split", ["train", "val", "test", "Test", "dev", "test2017", "Train", "restval"])
 def test_a_split_says_on_which_side_an_image_stands(tmp_path: Path, write: Write, split: str) -> None:
     rows = [{"image": f"{n}.png", "captions": ["x"], "split": split} for n in range(30)]
     write("captions.jsonl", "\n".join(map(json.dumps, rows)))
@@ -54,7 +54,7 @@ def test_a_split_says_on_which_side_an_image_stands(tmp_path: Path, write: Write
     write("val.png")
     rows.append({"image": "val.png", "captions": ["x"], "split": "val"})
     write("captions.jsonl", "\n".join(map(json.dumps, rows)))
-    wanted = Split.TRAIN if split.lower() == "train" else Split.HOLDOUT
+    wanted = Split.TRAIN if split.lower() in ("train", "restval") else Split.HOLDOUT
     assert {side_of(s.group_in("set")) for s in read(tmp_path).samples[:30]} == {wanted}
 
 

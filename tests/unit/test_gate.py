@@ -184,6 +184,10 @@ def test_lines_stand_in_for_few_documents_that_must_agree():
     assert "only 3 documents" in reason(judged, "Caution")
     torn = [*agreed, *some(2, 4, 5, "odd", group="doc-3")]
     assert verdict(holdout=torn).outcome is Outcome.INCONCLUSIVE
+    unmoved = [*agreed, *some(2, 0, 0, "same", group="doc-3")]
+    assert verdict(holdout=unmoved).outcome is Outcome.PASSED, "a document that stayed says nothing"
+    one = [line(f"l{n}", 4, 4 if n % 3 else 0, group=f"doc-{n % 3}") for n in range(20)]
+    assert verdict(holdout=one).outcome is Outcome.INCONCLUSIVE, "and one alone is no proof"
 
 
 # trained corrections

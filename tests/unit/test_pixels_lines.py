@@ -1,7 +1,9 @@
 """Lines are cut out of a page upright and whole, and become the tensors that a model was made for."""
 
 import json
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -133,3 +135,22 @@ def test_contradictory_preprocessing_is_refused() -> None:
         Preprocessing(48, "gray", (0.5,) * 3, (0.5,) * 3)
     with pytest.raises(BadInput, match="positive"):
         Preprocessing(0, "gray", (0.5,), (0.5,))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_a_long_strip_only_the_middle_is_scaled(turned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    square = Preprocessing(height=8, channels="rgb", mean=(0.0,) * 3, std=(1.0,) * 3, width=8, fit="crop")
+    strip = np.zeros((2, 4001, 3), np.uint8)
+    strip[:, 2000] = 255
+    strip = strip.swapaxes(0, 1) if turned else strip
+    sizes = []
+    resize = cv2.resize
+
+    def watched(image: np.ndarray, size: tuple[int, int], **how: Any) -> np.ndarray:
+        sizes.append(size)
+        return resize(image, size, **how)
+
+    monkeypatch.setattr(cv2, "resize", watched)
+    bright = to_tensor(np.ascontiguousarray(strip), square).max(axis=(0, 2 if turned else 1))
+    assert max(sizes[0]) <= 8 * 4, "and not 8 * 4001 / 2"
+    assert 2 <= bright.argmax() <= 5, "one of its pixels are four here, and the middle stays the middle"

@@ -11,6 +11,8 @@ import tiny_bundle
 from service_house import Client, World, error
 
 from redpencil.errors import BadInput
+from redpencil.snapshot import side_of
+from redpencil.types import Split
 from services import review
 from services.audit import Auditor
 
@@ -81,6 +83,16 @@ def test_the_share_of_audits_is_the_setting(tmp_path: Path) -> None:
     assert all(i["audit_token"] for i in following(world.client(), n=4))
     uncertain = following(world.client(), n=4, mode="useful")
     assert not any(i["audit_token"] for i in uncertain)
+
+
+def test_held_out_lines_are_asked_about_only_where_nothing_else_waits(world: World) -> None:
+    """They teach nothing; the audit draws from them like from all others."""
+    held = next(name for name in map(str, range(99)) if side_of(name) is Split.HOLDOUT)
+    learned = next(name for name in map(str, range(99)) if side_of(name) is Split.TRAIN)
+    away = world.prediction("unsure", image=world.image("unsure", held))
+    assert {i["prediction_id"] for i in following(world.client(), n=9, mode="useful")} == {away.id}
+    here = world.prediction("line", image=world.image("line", learned))
+    assert {i["prediction_id"] for i in following(world.client(), n=9, mode="useful")} == {here.id}
 
 
 def test_an_audit_is_uniform(world: World) -> None:

@@ -75,3 +75,10 @@ def test_whatever_is_taken_is_canonical_and_can_be_stored(typed: str) -> None:
     assert text.clean(kept) == kept == unicodedata.normalize("NFC", kept)
     assert kept.encode().decode() == kept
     assert "Cc" not in {unicodedata.category(c) for c in kept}
+
+
+def test_what_a_model_wrote_becomes_a_line_that_is_taken() -> None:
+    written = "two\nlines\u2028 and\0 a tab\t"
+    kept = text.one_line(written)
+    assert kept == "two lines  and  a tab "
+    assert text.clean(kept) == kept.strip()

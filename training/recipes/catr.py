@@ -185,7 +185,7 @@ def load_backbone(model: Catr, hyper: CatrHyper) -> None:
     model.backbone.load_state_dict(nn.Sequential(*list(net.children())[:-2]).state_dict())
 
 
-OF_A_RUN = ("backbone_weights", "backbone_lr", "dropout", "beams", "length_penalty")
+OF_A_RUN = ("backbone_lr", "dropout", "beams", "length_penalty")
 OWN = tuple(f for f in CatrHyper.__dataclass_fields__ if f not in Hyper.__dataclass_fields__)
 RECIPE = Recipe(
     name="catr",
@@ -214,6 +214,7 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
+    mirrors=True,
     keeps=tuple(name for name in OWN if name not in OF_A_RUN),
     task=Task.CAPTION,
 )

@@ -30,7 +30,7 @@ from training.weights import load_parts
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP
 ADAPTED = ("q_proj", "v_proj")
 SIZES = ("prefix", "inner")
-KEPT = (*SIZES, "lora_r", "lora_alpha")
+KEPT = (*SIZES, "vision", "language", "prompt", "longest")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class ClipPrefixHyper(Hyper):
     """Which models, and what of them learns.
 
     A run that goes on from a version of this family keeps its models, sizes, prompt and longest
-    text (of these it only refuses other sizes); how it writes and what learns are the run's own choice.
+    text, and refuses others; how it writes and what learns are the run's own choice.
     """
 
     vision: str = (
@@ -87,8 +87,9 @@ class Parts:
 
         shape, generation = manifest.lineage["shape"], manifest.generation
         assert generation is not None  # as Manifest.load has checked
-        vision = CLIPVisionModel(CLIPVisionConfig(**shape["vision"])).float()
-        language = causal_lm.of_config(shape["language"])
+        configs = shape.get("configs", shape)  # older shapes had them under the names' keys
+        vision = CLIPVisionModel(CLIPVisionConfig(**configs["vision"])).float()
+        language = causal_lm.of_config(configs["language"])
         return cls(vision, language, tokens.of_bundle(folder), manifest.preprocessing, generation)
 
 
@@ -107,7 +108,7 @@ class ClipPrefix(ImageToText):
         self.past_shapes = self.language.past_shapes
         self.adapter = adapter(self.vision.config.hidden_size, self.language, hyper)
         configs = {n: causal_lm.plain(getattr(self, n).config) for n in ("vision", "language")}
-        self.shape = configs | {"prefix": hyper.prefix, "inner": hyper.inner}
+        self.shape = {"configs": configs} | {name: getattr(hyper, name) for name in KEPT}
         self.open(hyper)
 
     def open(self, hyper: ClipPrefixHyper) -> None:
@@ -216,7 +217,7 @@ def of_bundle(folder: Path, hyper: ClipPrefixHyper) -> ClipPrefix:
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("clip_prefix goes on from bundles of its own kind alone; leave --param parent out")
     shape = manifest.lineage["shape"]
-    hyper = replace(hyper, **{n: shape[n] for n in KEPT})
+    hyper = replace(hyper, **{n: shape[n] for n in (*SIZES, "lora_r", "lora_alpha")})
     parts = Parts.of_bundle(folder, manifest)
     own = {name: getattr(hyper, name) for name in OF_WRITING}
     parts = replace(parts, generation=replace(parts.generation, **own))
@@ -261,6 +262,6 @@ RECIPE = Recipe(
     build=build,
     starts_from="own",
     rehearses=False,
-    keeps=SIZES,
+    keeps=KEPT,
     task=Task.CAPTION,
 )

@@ -158,6 +158,8 @@ def of_bundle(parent: Path, hyper: QwenHyper) -> QwenVl:
         raise BadInput("qwen_vl_lora goes on from bundles of its own kind alone; leave --param parent out")
     shape = dict(manifest.lineage["shape"])
     if manifest.adapters:
+        if hyper.base != QwenHyper.base:  # its folder may have moved
+            shape["base"] = hyper.base
         model = of_base(replace(hyper, **shape))
         lora.from_peft(qwen_hub.layers(model), parent / manifest.graphs[manifest.precision].file)
         model.as_adapters = True
@@ -214,5 +216,6 @@ RECIPE = Recipe(
     starts_from="own",
     rehearses=False,
     keeps=tuple(name for name in KEPT if name != "base"),
+    inherits=("base",),
     task=Task.OCR,
 )

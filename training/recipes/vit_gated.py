@@ -76,7 +76,8 @@ class VitGatedHyper(Hyper):
 
 
 SEEN = ("height", "width", "fit", "patch", "vision_width", "vision_layers", "vision_heads", "vision_inner")
-OWN = (*SEEN, "hidden", "heads", "inner", "layers", "cross_every", "longest", "shown")
+SPELLED = ("longest", "vocabulary", "words")
+OWN = (*SEEN, "vision_weights", "hidden", "heads", "inner", "layers", "cross_every", *SPELLED, "shown")
 
 
 class GatedLayer(nn.Module):
