@@ -39,6 +39,8 @@ class Turns:
         self._queue.put((turn, work))
         try:
             return await self._awaited(request, asyncio.wrap_future(turn))
+        except asyncio.CancelledError as error:
+            raise NotReady("the server is being ended", retry_after_s=RETRY_S) from error
         finally:
             turn.cancel()
             self.waiting -= 1

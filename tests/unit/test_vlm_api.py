@@ -183,3 +183,17 @@ def test_whoever_hangs_up_loses_his_turn(monkeypatch: pytest.MonkeyPatch) -> Non
 
     asyncio.run(crowd())
     assert held.done == [0, 2]
+
+
+def test_whoever_waits_as_the_server_is_ended_is_told_to_come_again() -> None:
+    held, turns = Held(), Turns(2)
+
+    async def ended() -> None:
+        asked = asyncio.create_task(turns.take(request(), held.work(0)))
+        await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(NotReady, match="being ended"):
+            await asked
+        held.go.set()
+
+    asyncio.run(ended())
