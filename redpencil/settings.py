@@ -33,8 +33,8 @@ class Settings(BaseSettings):
     services_url: str = Field("", description="corrections and control API; empty: the local one")
     vlm_url: str = Field(
         "",
-        description="server that runs adapted vision-language models (vLLM), http://[KEY@]host:port/v1; "
-        "empty: none",
+        description="server that runs adapted vision-language models (vLLM, or python -m "
+        "training.vlm_server), http://[KEY@]host:port/v1; empty: none",
     )
     host: str = Field(
         "127.0.0.1", description="IPv4 address or name to listen on; beyond loopback needs api_keys"

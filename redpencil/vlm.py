@@ -2,7 +2,8 @@
 
 The bundle holds low-rank adapters. The server runs the model that they adapt, takes them in while it
 runs, and keeps those of several versions side by side, so that a new version restarts nothing. What is
-spoken is what vLLM speaks: OpenAI's chat completions, and its own call that loads adapters.
+spoken is what vLLM speaks: OpenAI's chat completions, and its own call that loads adapters. Without a
+GPU `python -m training.vlm_server` speaks the same.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from redpencil.errors import Damaged, NotReady, RedpencilError
 from redpencil.pixels import Pixels, on_canvas
 from redpencil.types import LineText, Precision
 
-TIMEOUT_S = 120.0
+TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # without a GPU a long text takes minutes, and others wait
 IDLE_S = 3.0  # vLLM closes a connection after five
 START = (
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {base} --enable-lora --max-lora-rank {rank} "
-    "(docs/families/qwen_vl_lora.md)"
+    "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True vllm serve {base} --port 8001 --enable-lora --max-lora-rank {rank}"
+    ", or without a GPU python -m training.vlm_server {base} (docs/families/qwen_vl_lora.md)"
 )
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that --max-lora-rank takes
+GREEDY = {"temperature": 0, "repetition_penalty": 1.0, "top_p": 1.0, "top_k": -1}
+"""Said in full: what a question leaves out vLLM takes from the model's generation_config.json."""
 
 
 class VlmReader:
@@ -48,7 +52,7 @@ class VlmReader:
         if not url:
             raise NotReady(
                 "this version is run by a server of vision-language models, and REDPENCIL_VLM_URL names "
-                f"none; start one, {self._start}, and set it to http://HOST:8000/v1"
+                f"none; start one, {self._start}, and set it to http://HOST:8001/v1"
             )
         self._http = client(url)
 
@@ -96,8 +100,8 @@ class VlmReader:
             {"type": "text", "text": self.adapters.prompt},
         ]
         said = [{"role": "system", "content": self.adapters.system}, {"role": "user", "content": content}]
-        most = {"temperature": 0, "max_tokens": self.adapters.longest, "logprobs": True}
-        return {"model": self.name, "messages": said, **most}
+        most = {"max_tokens": self.adapters.longest, "logprobs": True}
+        return {"model": self.name, "messages": said, **most, **GREEDY}
 
     def _post(self, path: str, body: Mapping[str, Any]) -> httpx.Response:
         return self._call("POST", path, json=body)
@@ -120,12 +124,12 @@ def client(url: str) -> httpx.Client:
     place = httpx.URL(url.rstrip("/") + "/")
     headers = {"Authorization": f"Bearer {place.username}"} if place.username else {}
     place, limits = place.copy_with(userinfo=b""), httpx.Limits(keepalive_expiry=IDLE_S)
-    return httpx.Client(base_url=place, headers=headers, timeout=TIMEOUT_S, limits=limits, trust_env=False)
+    return httpx.Client(base_url=place, headers=headers, timeout=TIMEOUT, limits=limits, trust_env=False)
 
 
 def start_of(base: str, rank: int) -> str:
-    """The command that starts a server for adapters of such a model."""
-    return START.format(base=base, rank=rank)
+    """The commands that start a server for adapters of such a model, with a GPU and without."""
+    return START.format(base=base, rank=next((r for r in RANKS if r >= rank), rank))
 
 
 def text_of(answer: Mapping[str, Any]) -> LineText:

@@ -74,9 +74,9 @@ def said_in(file: Path) -> dict[str, Any]:
     return said
 
 
-def weights(kind: Any, folder: Path) -> Any:
-    """`kind.from_pretrained` of a folder in FP32; BadInput where a weight is missing or misshapen."""
-    chosen = {"local_files_only": True, "dtype": torch.float32, "ignore_mismatched_sizes": True}
+def weights(kind: Any, folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """`kind.from_pretrained` of a folder; BadInput where a weight is missing or misshapen."""
+    chosen = {"local_files_only": True, "dtype": dtype, "ignore_mismatched_sizes": True}
     try:
         model, told = kind.from_pretrained(folder, output_loading_info=True, **chosen)
     except Exception as error:  # what transformers and safetensors raise for a bad folder shares no base

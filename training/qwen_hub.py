@@ -51,7 +51,8 @@ def canvas(image, height={height}, width={width}):  # it has only seen lines on 
 content = [{{"type": "image", "image": canvas(Image.open("line.png"))}}, {{"type": "text", "text": {prompt}}}]
 asked = {{"add_generation_prompt": True, "tokenize": True, "return_dict": True, "return_tensors": "pt"}}
 given = processor.apply_chat_template([{{"role": "user", "content": content}}], **asked)
-written = model.generate(**given, do_sample=False, max_new_tokens={longest})
+how = {{"do_sample": False, "repetition_penalty": 1.0, "max_new_tokens": {longest}}}  # as it was judged
+written = model.generate(**given, **how)
 print(processor.decode(written[0, given["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 """

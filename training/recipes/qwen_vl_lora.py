@@ -171,12 +171,12 @@ def of_bundle(parent: Path, hyper: QwenHyper) -> QwenVl:
     return model
 
 
-def whole_of(folder: Path) -> tuple[Any, Tokenizer]:
+def whole_of(folder: Path, dtype: torch.dtype = torch.float32) -> tuple[Any, Tokenizer]:
     """The model and the tokenizer in a folder; BadInput where they are others or do not belong together."""
     kind = pretrained.config_of(folder)["model_type"]
     if kind != "qwen2_5_vl":
         raise BadInput(f"{folder} holds a {kind} model; qwen_vl_lora adapts qwen2_5_vl")
-    whole = pretrained.weights(Qwen2_5_VLForConditionalGeneration, folder)
+    whole = pretrained.weights(Qwen2_5_VLForConditionalGeneration, folder, dtype)
     tokenizer = tokens.of_file(folder)
     if lacking := [token for token in SPECIAL if tokenizer.token_to_id(token) is None]:
         raise BadInput(f"the tokenizer in {folder} lacks {lacking[0]}; it is not Qwen2.5-VL's")
