@@ -27,7 +27,7 @@ import psutil
 
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
-from redpencil.settings import Settings
+from redpencil.settings import Settings, near
 from services.runs import recipes
 
 MARK = "REDPENCIL_STACK"
@@ -132,21 +132,33 @@ def prepare(settings: Settings) -> None:
 
 
 def parts(settings: Settings) -> list[Part]:
-    """MLflow, services and serving, in the order in which they start."""
+    """MLflow, services and serving, in the order in which they start; each is asked where it listens."""
     env = _environment(settings)
     logs = settings.home / "logs"
-    python = sys.executable
+    here, python = f"http://{near(settings.host)}", sys.executable
     return [
         Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env),
         Part(
             "services",
             [python, "-m", "services"],
-            f"{settings.services}/health",
+            f"{here}:{settings.services_port}/health",
             logs / "services.log",
             env,
         ),
-        Part("serving", [python, "-m", "serving"], f"{settings.serving}/health", logs / "serving.log", env),
+        Part(
+            "serving",
+            [python, "-m", "serving"],
+            f"{here}:{settings.serving_port}/health",
+            logs / "serving.log",
+            env,
+        ),
     ]
+
+
+def serving(settings: Settings) -> str:
+    """Where the services ask serving: beside them in a stack, past any proxy before it; else by its URL."""
+    beside = MARK in os.environ
+    return f"http://{near(settings.host)}:{settings.serving_port}" if beside else settings.serving
 
 
 def _mlflow_argv(settings: Settings) -> list[str]:

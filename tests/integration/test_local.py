@@ -36,6 +36,13 @@ def test_a_home_that_cannot_be_written_is_an_error_in_words(tmp_path):
         local.prepare(settings(tmp_path / "file"))
 
 
+def test_parts_are_asked_where_they_listen_and_not_by_the_address_that_people_know(tmp_path):
+    known = {"serving_url": "https://ocr.example", "services_url": "https://pencil.example"}
+    there = settings(tmp_path, host="0.0.0.0", api_keys="k", serving_port=1, services_port=2, **known)
+    asked = {part.name: part.url for part in local.parts(there)}
+    assert (asked["serving"], asked["services"]) == ("http://127.0.0.1:1/health", "http://127.0.0.1:2/health")
+
+
 def test_beyond_loopback_needs_keys(tmp_path):
     with pytest.raises(ValidationError, match="REDPENCIL_API_KEYS"):
         settings(tmp_path, host="0.0.0.0")
