@@ -12,6 +12,15 @@ export async function get(path) {
   return (await call("GET", path)).json();
 }
 
+// Every item of a list, page after page.
+export async function all(path) {
+  const found = [];
+  for (let page = await get(path); ; page = await get(`${path}&after=${page.next}`)) {
+    found.push(...page.items);
+    if (page.next === null) return found;
+  }
+}
+
 export async function send(path, body = {}, method = "POST") {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": fresh() };
   return (await call(method, path, JSON.stringify(body), headers)).json();

@@ -1,6 +1,6 @@
 // Upload an image, see what was read where, click a line and correct it.
 
-import { author, get, picture, send, upload } from "./api.js";
+import { all, author, get, picture, send, upload } from "./api.js";
 import { h, notice, svg } from "./dom.js";
 import { correction, editor } from "./editor.js";
 import { inUse } from "./model.js";
@@ -87,7 +87,7 @@ async function recent() {
 
 async function open(main, id) {
   const prediction = await get(`/v1/predictions/${encodeURIComponent(id)}`);
-  const kept = (await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items.filter((c) => c.state !== "revoked");
+  const kept = (await all(`/v1/corrections?prediction_id=${id}&limit=500`)).filter((c) => c.state !== "revoked");
   const done = new Set(kept.map((c) => c.region));
   // The latest word on each line, they come newest first; of a caption everybody has a word of their own.
   const mine = (c) => prediction.task !== "caption" || c.author === author();

@@ -4,11 +4,13 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import store_parts
 from browser import Browser
 from service_house import World
 
@@ -82,4 +84,17 @@ def test_pages_that_come_together_are_one_document_or_the_one_that_is_named(
         assert Reader.groups[2:] == ["letters", "letters"]
         read(browser, pages[:1])
         assert Reader.groups[4:] == ["letters"], "what was named stays in the field"
+        assert browser.errors() == []
+
+
+def test_a_line_stays_done_however_often_others_were_corrected_since(world: World, address: str) -> None:
+    made = world.prediction("one", "two")
+    image = world.store.images.get(made.image)
+    said = [store_parts.about(made, image, text=str(n)) for n in range(501)]
+    first = replace(said[0], region="p0-b1", text="zwei")
+    world.store.corrections.add_many([first, *said[1:]])
+    with Browser() as browser:
+        browser.open(f"{address}/#/read/{made.id}")
+        browser.find(".lines li:nth-child(2) .done")
+        assert browser.text(".lines li:nth-child(2)").endswith("zwei")
         assert browser.errors() == []
