@@ -16,7 +16,7 @@ from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
 from services import cli_experiment, cli_import, show, told
-from services.cli_options import USUAL, AsJson, Model, Version, Who, Why, in_words
+from services.cli_options import USUAL, AsJson, Model, TakesText, Version, Who, Why, in_words
 from services.client import Client
 
 app = typer.Typer(
@@ -91,7 +91,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=TakesText)
 @in_words
 def correct(
     prediction: Annotated[str, typer.Argument(help="prediction id, as `predict` printed it")],

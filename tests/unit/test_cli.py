@@ -121,3 +121,32 @@ def test_one_file_that_is_no_image_keeps_no_other_from_being_read(run, monkeypat
     assert f"{tmp_path / 'b'}: these bytes are no image" in done.output.replace("\n", "")
     assert "first" in done.output
     assert "last" in done.output
+
+
+@pytest.fixture
+def stated(monkeypatch: pytest.MonkeyPatch):
+    """The corrections that commands have sent."""
+    sent = []
+    monkeypatch.setattr(
+        "services.client.Client._call", lambda *_, json, **__: sent.append(json) or {"id": "corr_1"}
+    )
+    return sent
+
+
+@pytest.mark.parametrize("text", ["-5.00", "-5 Euro each", "-", "- item", "-----", "--5", "-who"])
+def test_a_text_may_begin_with_a_minus(run, stated, text):
+    assert run("correct", "pred_x", text, "--region", "p0-b0").exit_code == 0
+    assert run("correct", "--region", "p0-b0", "pred_x", text).exit_code == 0
+    assert {(body["text"], body["region"]) for body in stated} == {(text, "p0-b0")}
+
+
+def test_what_looks_like_an_option_is_no_text_unless_it_is_said_to_be(run, stated):
+    for words in (("--acept",), ("text", "--regoin=p0-b0")):
+        refused = run("correct", "pred_x", *words)
+        assert refused.exit_code == 2
+        assert "No such option" in refused.output
+    assert "the true text" in run("correct", "-h").output
+    assert stated == []
+    for text in ("--acept", "-h"):
+        run("correct", "pred_x", "--", text)
+    assert [body["text"] for body in stated] == ["--acept", "-h"]
