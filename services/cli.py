@@ -100,21 +100,37 @@ def correct(
         str | None, typer.Option(help="region id such as p0-b3; needed where there are several")
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="the reading is right as it is")] = False,
+    bbox: Annotated[
+        str | None, typer.Option(help="instead of a region, where a line was missed: x0,y0,x1,y1 in pixels")
+    ] = None,
+    page: Annotated[int, typer.Option(min=0, help="of --bbox; the first is 0")] = 0,
     author: Who = None,
     json: AsJson = False,
 ) -> None:
     """State the truth for one line of a prediction, or for its caption.
 
-    Example: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1
+    Examples: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1;
+    redpencil correct pred_0199... "a missed line" --bbox 40,210,620,250
     """
     if (text is None) != accept:
         raise BadInput("give either the true text or --accept")
-    body = {"prediction_id": prediction, "region": region, "text": text, "author": author}
-    body = {k: v for k, v in body.items() if v is not None}
+    body: dict[str, Any] = {"prediction_id": prediction, "region": region, "text": text, "author": author}
+    body = {k: v for k, v in body.items() if v is not None} | _place(bbox, page)
     answer = Client(Settings()).send("/v1/corrections", body | {"kind": "accept" if accept else "correct"})
     if json:
         return show.as_json(answer)
     show.out.print(f"{answer['id']}: kept", markup=False)
+
+
+def _place(bbox: str | None, page: int) -> dict[str, Any]:
+    """Where a missed line stands; nothing where none is meant."""
+    if bbox is None:
+        return {}
+    try:
+        x0, y0, x1, y1 = map(float, bbox.split(","))
+    except ValueError as e:
+        raise BadInput(f"--bbox {bbox}: write it as x0,y0,x1,y1") from e
+    return {"bbox": [x0, y0, x1, y1], "page": page}
 
 
 @app.command()

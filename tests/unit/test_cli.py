@@ -150,3 +150,12 @@ def test_what_looks_like_an_option_is_no_text_unless_it_is_said_to_be(run, state
     for text in ("--acept", "-h"):
         run("correct", "pred_x", "--", text)
     assert [body["text"] for body in stated] == ["--acept", "-h"]
+
+
+def test_a_missed_line_is_stated_by_its_place(run, stated):
+    assert run("correct", "pred_x", "missed", "--bbox", "-3,0,20.5,20", "--page", "1").exit_code == 0
+    [body] = stated
+    assert (body["bbox"], body["page"], body["text"]) == ([-3, 0, 20.5, 20], 1, "missed")
+    assert "region" not in body
+    for wrong in ("1,2,3", "a,b,c,d", ""):
+        assert "write it as x0,y0,x1,y1" in run("correct", "pred_x", "missed", "--bbox", wrong).output
