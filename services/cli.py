@@ -51,13 +51,20 @@ def up() -> None:
 
 @app.command()
 @in_words
-def settings(json: AsJson = False) -> None:
+def settings(
+    show_secrets: Annotated[
+        bool,
+        typer.Option("--show-secrets", help="keys and passwords in clear; they are *** otherwise"),
+    ] = False,
+    json: AsJson = False,
+) -> None:
     """Show every setting with its value, its environment variable and what it means."""
-    chosen = Settings()
+    chosen = Settings().model_dump(mode="json")
+    chosen = chosen if show_secrets else show.masked(chosen)
     if json:
-        return show.as_json(chosen.model_dump(mode="json"))
+        return show.as_json(chosen)
     rows = [
-        (f"REDPENCIL_{name.upper()}", getattr(chosen, name), field.description)
+        (f"REDPENCIL_{name.upper()}", chosen[name], field.description)
         for name, field in Settings.model_fields.items()
     ]
     show.table(("variable", "value", "meaning"), rows, empty="")

@@ -159,3 +159,23 @@ def test_a_missed_line_is_stated_by_its_place(run, stated):
     assert "region" not in body
     for wrong in ("1,2,3", "a,b,c,d", ""):
         assert "write it as x0,y0,x1,y1" in run("correct", "pred_x", "missed", "--bbox", wrong).output
+
+
+def test_settings_keep_secrets_to_themselves_unless_asked(run, monkeypatch):
+    secrets = {
+        "API_KEYS": "hush-1,hush-2",
+        "SECRET": "hush-3",
+        "DATABASE_URL": "postgresql+psycopg://pencil:hush/4@db:5432/red?sslmode=require&password=hush-5",
+        "MLFLOW_DATABASE_URL": "postgresql://mlflow:hush-6@db/mlflow",
+        "VLM_URL": "http://hush-7@gpu:8000/v1",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(f"REDPENCIL_{name}", value)
+    for words in ((), ("--json",)):
+        shown = run("settings", *words).output
+        assert "hush" not in shown
+        assert "***@gpu:8000/v1" in shown
+        assert "hush-3" in run("settings", "--show-secrets", *words).output
+    told = json.loads(run("settings", "--json").output)
+    assert told["database_url"] == "postgresql+psycopg://***@db:5432/red?sslmode=require&password=***"
+    assert told["blobs_url"] == ""
