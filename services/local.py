@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import psutil
@@ -98,7 +98,8 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
         sweep(settings)
         ports.require_free(settings.host, settings.serving_port, "REDPENCIL_SERVING_PORT")
         ports.require_free(settings.host, settings.services_port, "REDPENCIL_SERVICES_PORT")
-        ports.require_free(settings.mlflow_host, settings.mlflow_port, "REDPENCIL_MLFLOW_PORT")
+        if mlflow_is_ours(settings):
+            ports.require_free(settings.mlflow_host, settings.mlflow_port, "REDPENCIL_MLFLOW_PORT")
         stack = parts(settings)
         try:
             _start(stack, settings, say, stopping)
@@ -132,12 +133,13 @@ def prepare(settings: Settings) -> None:
 
 
 def parts(settings: Settings) -> list[Part]:
-    """MLflow, services and serving, in the order in which they start; each is asked where it listens."""
+    """MLflow, unless it is elsewhere, services and serving; each is asked where it listens."""
     env = _environment(settings)
     logs = settings.home / "logs"
     here, python = f"http://{near(settings.host)}", sys.executable
+    mlflow = Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env)
     return [
-        Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env),
+        *([mlflow] if mlflow_is_ours(settings) else []),
         Part(
             "services",
             [python, "-m", "services"],
@@ -153,6 +155,12 @@ def parts(settings: Settings) -> list[Part]:
             env,
         ),
     ]
+
+
+def mlflow_is_ours(settings: Settings) -> bool:
+    """Whether MLflow is a part of the stack: its address is none, or the one where that part listens."""
+    names = (*ports.HERE, near(settings.mlflow_host))
+    return urlsplit(settings.mlflow).netloc in {f"{name}:{settings.mlflow_port}" for name in names}
 
 
 def serving(settings: Settings) -> str:
@@ -219,11 +227,12 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def _start(stack: list[Part], settings: Settings, say: Callable[[str], None], stopping: list[int]) -> None:
-    mlflow, services, serving = stack
+    *mlflow, services, serving = stack
     say(f"starting on {settings.home} ...")
-    mlflow.start()
-    serving.start()
-    _wait(mlflow, stopping)
+    for part in (*mlflow, serving):
+        part.start()
+    for part in mlflow:
+        _wait(part, stopping)
     first = [sys.executable, "-m", "training.base"]
     done = subprocess.run(first, env=os.environ | _environment(settings), capture_output=True, text=True)
     if done.returncode and not stopping:
