@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import mimetypes
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +13,7 @@ from redpencil import ports
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
-from services import cli_experiment, cli_import, show, told
+from services import cli_experiment, cli_import, cli_runs, show, told
 from services.cli_options import USUAL, AsJson, Model, TakesText, Version, Who, Why, in_words
 from services.client import Client
 
@@ -33,6 +31,8 @@ app.callback()(ports.direct)
 app.add_typer(cli_experiment.experiment, name="experiment")
 app.command("dataset")(cli_import.dataset)
 app.command("import")(cli_import.import_)
+for command in (cli_runs.retrain, cli_runs.runs, cli_runs.cancel, cli_runs.resume):
+    app.command()(command)
 
 
 @app.command()
@@ -158,65 +158,6 @@ def revoke(
         return show.as_json(answer)
     learned = ", ".join(answer["learned_by"]) or "no version"
     show.out.print(f"{correction}: revoked; {learned} learned from it", markup=False)
-
-
-@app.command()
-@in_words
-def retrain(
-    recipe: Annotated[
-        str | None, typer.Option(help="how it learns; default: the setting `recipe` or `caption_recipe`")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", "--set", help="a hyper-parameter as name=value; repeatable"),
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="follow the run until it ends")] = True,
-    model: Model = USUAL,
-    json: AsJson = False,
-) -> None:
-    """Train a new version on all corrections, export it, and have the gate judge it.
-
-    Ctrl-C stops following, not the run.
-    Examples: redpencil retrain --set steps=800; redpencil retrain --model caption --set lr=1e-4
-    """
-    body: dict[str, Any] = {"model": model, "params": _pairs(param or [])}
-    run = Client(Settings()).send("/v1/training-runs", body | ({"recipe": recipe} if recipe else {}))
-    if wait:
-        run = follow(Client(Settings()), run["id"], quiet=json)
-    if json:
-        return show.as_json(run)
-    show.lines(_outcome(run))
-    if run["state"] in ("failed", "cancelled"):
-        raise typer.Exit(1)
-
-
-def _outcome(run: dict[str, Any]) -> Iterator[str]:
-    """How a run stands, and where to look next."""
-    yield told.ended(run) if run["state"] in told.OVER else told.going(run)
-    if run["version"]:
-        other = "" if run["model"] == Settings().model else f" --model {run['model']}"
-        yield f"  what the gate says: redpencil gate {run['version']}{other}"
-    if page := run["links"].get("run"):
-        yield f"  its curves: {page}"
-
-
-def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
-    """Until the run has ended, with its phase and remaining time on a terminal."""
-    with show.out.status(f"{run_id}: queued", spinner="line") as status:
-        while True:
-            run: dict[str, Any] = api.read(f"/v1/training-runs/{run_id}")
-            if run["state"] in told.OVER:
-                return run
-            status.update("" if quiet else told.going(run))
-            time.sleep(0.5)
-
-
-def _pairs(params: list[str]) -> dict[str, str]:
-    """name=value strings as a dictionary; the server checks names and types."""
-    split = [p.partition("=") for p in params]
-    if wrong := [p for p, (_, sign, _) in zip(params, split, strict=True) if not sign]:
-        raise BadInput(f"--set {wrong[0]}: write it as name=value")
-    return {name: value for name, _, value in split}
 
 
 @app.command()

@@ -13,7 +13,8 @@ from services.cli import app
 from services.client import Client
 
 COMMANDS = (
-    ["up"], ["predict"], ["correct"], ["revoke"], ["retrain"], ["gate"], ["promote"], ["rollback"],
+    ["up"], ["predict"], ["correct"], ["revoke"],
+    ["retrain"], ["runs"], ["cancel"], ["resume"], ["gate"], ["promote"], ["rollback"],
     ["experiment", "start"], ["experiment", "set"], ["experiment", "show"], ["experiment", "end"],
     ["lineage"], ["status"], ["demo"], ["settings"],
 )  # fmt: skip
