@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.learning.sets import rows_of
 from benchmarks.stack import Stack, running
 from redpencil.metrics import cer
-from services.cli import follow
+from services.cli_runs import follow
 from services.client import Client
 from services.demo import Line, correct, read_one
 

@@ -27,7 +27,7 @@ from benchmarks.learning.sets import UPPER
 from benchmarks.retrain import documents
 from benchmarks.stack import Stack, running
 from redpencil.metrics import cer
-from services.cli import follow
+from services.cli_runs import follow
 from services.client import Client
 from services.demo import Line, correct, read_one, wait_served
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import mimetypes
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +13,8 @@ from redpencil import ports
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Task
-from services import cli_experiment, cli_import, show, told
-from services.cli_options import USUAL, AsJson, Model, Version, Who, Why, in_words
+from services import cli_experiment, cli_import, cli_runs, show, told
+from services.cli_options import USUAL, AsJson, Model, TakesText, Version, Who, Why, in_words
 from services.client import Client
 
 app = typer.Typer(
@@ -33,6 +31,8 @@ app.callback()(ports.direct)
 app.add_typer(cli_experiment.experiment, name="experiment")
 app.command("dataset")(cli_import.dataset)
 app.command("import")(cli_import.import_)
+for command in (cli_runs.retrain, cli_runs.runs, cli_runs.cancel, cli_runs.resume):
+    app.command()(command)
 
 
 @app.command()
@@ -51,13 +51,20 @@ def up() -> None:
 
 @app.command()
 @in_words
-def settings(json: AsJson = False) -> None:
+def settings(
+    show_secrets: Annotated[
+        bool,
+        typer.Option("--show-secrets", help="keys and passwords in clear; they are *** otherwise"),
+    ] = False,
+    json: AsJson = False,
+) -> None:
     """Show every setting with its value, its environment variable and what it means."""
-    chosen = Settings()
+    chosen = Settings().model_dump(mode="json")
+    chosen = chosen if show_secrets else show.masked(chosen)
     if json:
-        return show.as_json(chosen.model_dump(mode="json"))
+        return show.as_json(chosen)
     rows = [
-        (f"REDPENCIL_{name.upper()}", getattr(chosen, name), field.description)
+        (f"REDPENCIL_{name.upper()}", chosen[name], field.description)
         for name, field in Settings.model_fields.items()
     ]
     show.table(("variable", "value", "meaning"), rows, empty="")
@@ -91,7 +98,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=TakesText)
 @in_words
 def correct(
     prediction: Annotated[str, typer.Argument(help="prediction id, as `predict` printed it")],
@@ -100,21 +107,37 @@ def correct(
         str | None, typer.Option(help="region id such as p0-b3; needed where there are several")
     ] = None,
     accept: Annotated[bool, typer.Option("--accept", help="the reading is right as it is")] = False,
+    bbox: Annotated[
+        str | None, typer.Option(help="instead of a region, where a line was missed: x0,y0,x1,y1 in pixels")
+    ] = None,
+    page: Annotated[int, typer.Option(min=0, help="of --bbox; the first is 0")] = 0,
     author: Who = None,
     json: AsJson = False,
 ) -> None:
     """State the truth for one line of a prediction, or for its caption.
 
-    Example: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1
+    Examples: redpencil correct pred_0199... "Alte Drucke und Karten" --region p0-b1;
+    redpencil correct pred_0199... "a missed line" --bbox 40,210,620,250
     """
     if (text is None) != accept:
         raise BadInput("give either the true text or --accept")
-    body = {"prediction_id": prediction, "region": region, "text": text, "author": author}
-    body = {k: v for k, v in body.items() if v is not None}
+    body: dict[str, Any] = {"prediction_id": prediction, "region": region, "text": text, "author": author}
+    body = {k: v for k, v in body.items() if v is not None} | _place(bbox, page)
     answer = Client(Settings()).send("/v1/corrections", body | {"kind": "accept" if accept else "correct"})
     if json:
         return show.as_json(answer)
     show.out.print(f"{answer['id']}: kept", markup=False)
+
+
+def _place(bbox: str | None, page: int) -> dict[str, Any]:
+    """Where a missed line stands; nothing where none is meant."""
+    if bbox is None:
+        return {}
+    try:
+        x0, y0, x1, y1 = map(float, bbox.split(","))
+    except ValueError as e:
+        raise BadInput(f"--bbox {bbox}: write it as x0,y0,x1,y1") from e
+    return {"bbox": [x0, y0, x1, y1], "page": page}
 
 
 @app.command()
@@ -135,65 +158,6 @@ def revoke(
         return show.as_json(answer)
     learned = ", ".join(answer["learned_by"]) or "no version"
     show.out.print(f"{correction}: revoked; {learned} learned from it", markup=False)
-
-
-@app.command()
-@in_words
-def retrain(
-    recipe: Annotated[
-        str | None, typer.Option(help="how it learns; default: the setting `recipe` or `caption_recipe`")
-    ] = None,
-    param: Annotated[
-        list[str] | None,
-        typer.Option("--param", "--set", help="a hyper-parameter as name=value; repeatable"),
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="follow the run until it ends")] = True,
-    model: Model = USUAL,
-    json: AsJson = False,
-) -> None:
-    """Train a new version on all corrections, export it, and have the gate judge it.
-
-    Ctrl-C stops following, not the run.
-    Examples: redpencil retrain --set steps=800; redpencil retrain --model caption --set lr=1e-4
-    """
-    body: dict[str, Any] = {"model": model, "params": _pairs(param or [])}
-    run = Client(Settings()).send("/v1/training-runs", body | ({"recipe": recipe} if recipe else {}))
-    if wait:
-        run = follow(Client(Settings()), run["id"], quiet=json)
-    if json:
-        return show.as_json(run)
-    show.lines(_outcome(run))
-    if run["state"] in ("failed", "cancelled"):
-        raise typer.Exit(1)
-
-
-def _outcome(run: dict[str, Any]) -> Iterator[str]:
-    """How a run stands, and where to look next."""
-    yield told.ended(run) if run["state"] in told.OVER else told.going(run)
-    if run["version"]:
-        other = "" if run["model"] == Settings().model else f" --model {run['model']}"
-        yield f"  what the gate says: redpencil gate {run['version']}{other}"
-    if page := run["links"].get("run"):
-        yield f"  its curves: {page}"
-
-
-def follow(api: Client, run_id: str, quiet: bool = False) -> dict[str, Any]:
-    """Until the run has ended, with its phase and remaining time on a terminal."""
-    with show.out.status(f"{run_id}: queued", spinner="line") as status:
-        while True:
-            run: dict[str, Any] = api.read(f"/v1/training-runs/{run_id}")
-            if run["state"] in told.OVER:
-                return run
-            status.update("" if quiet else told.going(run))
-            time.sleep(0.5)
-
-
-def _pairs(params: list[str]) -> dict[str, str]:
-    """name=value strings as a dictionary; the server checks names and types."""
-    split = [p.partition("=") for p in params]
-    if wrong := [p for p, (_, sign, _) in zip(params, split, strict=True) if not sign]:
-        raise BadInput(f"--set {wrong[0]}: write it as name=value")
-    return {name: value for name, _, value in split}
 
 
 @app.command()

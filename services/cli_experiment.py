@@ -27,7 +27,10 @@ def experiment_start(
     model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
-    """Give a challenger a share of the traffic; corrections decide who reads better."""
+    """Give a challenger a share of the traffic; corrections decide who reads better.
+
+    Examples: redpencil experiment start 3 --mirror 0.2; redpencil experiment start 3 --weight 0.1
+    """
     body = {"model": model, "challenger": challenger, "weight": weight, "mirror": mirror, "why": why}
     answer = Client(Settings()).send("/v1/experiments", body | ({"who": who} if who else {}))
     show.as_json(answer) if json else show.tree(answer)

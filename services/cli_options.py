@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperCommand
 
 from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
@@ -35,6 +37,20 @@ Model = Annotated[
 USUAL = ""
 """Of `Model`: the setting `model`, read when a command runs."""
 Version = Annotated[str, typer.Argument(help="version number, as MLflow shows it")]
+
+
+class TakesText(TyperCommand):
+    """A command whose text may begin with a minus: its options begin with two, but for -h."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.ignore_unknown_options, ctx.help_option_names = True, ["--help"]  # -h is also in "-5 Euro each"
+        options = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        before = args[: args.index("--")] if "--" in args else args
+        for word in before:
+            if re.match("--[a-z]", word) and word.partition("=")[0] not in options:
+                raise typer.BadParameter(f"No such option: {word}; before a text that begins so, put --", ctx)
+        asked = ["--help" if word == "-h" else word for word in before]
+        return super().parse_args(ctx, asked + args[len(before) :])
 
 
 def in_words(command: Callable[..., None]) -> Callable[..., None]:

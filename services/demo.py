@@ -108,7 +108,7 @@ def correct(api: Client, readings: list[Reading]) -> None:
 
 def retrain(api: Client, settings: Settings, say: Say) -> str:
     """Train and judge; the version number, or an error with the reasons."""
-    from services.cli import follow
+    from services.cli_runs import follow
 
     run = follow(api, api.send("/v1/training-runs", {"model": settings.model})["id"])
     if run["state"] != "succeeded":

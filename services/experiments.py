@@ -40,6 +40,7 @@ def _started(house: House, body: NewExperiment, who: str, once: Once) -> Answer:
         _check_cleared(house, model, body.challenger)
     if house.store.experiments.current(model) is not None:
         raise Conflict(f"an experiment of {model} is going on already; end it first")
+    _check_shares(body)
     made = Experiment(new_id("exp"), model, str(state.champion), body.challenger, time.time(), who)
     shares: dict[str, Any] = {"weight": body.weight, "mirror": body.mirror}
 
@@ -141,6 +142,14 @@ def _check_arms(state: ServingState, challenger: str, champion: str | None = Non
         raise BadInput(f"version {challenger} is the champion; a challenger is another version")
     if champion not in (None, state.champion):
         raise Conflict(f"the champion has just become {state.champion}; look, and start again")
+
+
+def _check_shares(body: NewExperiment) -> None:
+    if not (body.weight or body.mirror):
+        raise BadInput(
+            "an experiment without shares compares nothing: give weight, the share of requests that the "
+            "challenger answers, or mirror, the share that it reads along unseen (such as 0.2), or both"
+        )
 
 
 def _check_cleared(house: House, model: str, version: str) -> None:

@@ -84,8 +84,10 @@ def revoke(id: str, body: Revoke, house: Here, caller: Caller) -> dict[str, Any]
 
 @router.get("/predictions/{id}", tags=["predictions"])
 def prediction(id: str, house: Here) -> dict[str, Any]:
-    """A prediction as it was given, with its regions."""
-    return of_prediction(house.store.predictions.get(id))
+    """A prediction as it was given, with its regions and the group that its image is of."""
+    found = house.store.predictions.get(id)
+    image = house.store.images.get(found.image)
+    return of_prediction(found) | {"group": image.group if image else found.image}
 
 
 @router.get("/predictions", tags=["predictions"])

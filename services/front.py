@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse
 
 from redpencil.errors import NotFound, NotReady
+from services import local
 from services.client import trusted
 from services.house import Here
 
@@ -66,7 +67,8 @@ def page(name: str) -> Response:
 async def predict(request: Request, house: Here) -> Response:
     """Passed on to serving as it is; the answer too."""
     serving: httpx.AsyncClient = request.app.state.serving
-    url = httpx.URL(house.settings.serving + request.url.path, query=request.url.query.encode())
+    there = local.serving(house.settings)
+    url = httpx.URL(there + request.url.path, query=request.url.query.encode())
     headers = [(k, v) for k, v in request.headers.raw if k.decode("latin-1") in PASSED_ON]
     try:
         answer = await serving.post(url, content=await request.body(), headers=headers)
@@ -76,6 +78,6 @@ async def predict(request: Request, house: Here) -> Response:
         )
         raise NotReady(words, retry_after_s=READ_S) from error
     except httpx.TransportError as error:
-        raise NotReady(f"serving at {house.settings.serving} does not answer; is it up?") from error
+        raise NotReady(f"serving at {there} does not answer; is it up?") from error
     back: dict[str, Any] = {k: v for k in PASSED_BACK if (v := answer.headers.get(k)) is not None}
     return Response(answer.content, answer.status_code, back)

@@ -20,14 +20,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import psutil
 
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
-from redpencil.settings import Settings
+from redpencil.settings import Settings, near
 from services.runs import recipes
 
 MARK = "REDPENCIL_STACK"
@@ -98,7 +98,8 @@ def up(settings: Settings, say: Callable[[str], None]) -> None:
         sweep(settings)
         ports.require_free(settings.host, settings.serving_port, "REDPENCIL_SERVING_PORT")
         ports.require_free(settings.host, settings.services_port, "REDPENCIL_SERVICES_PORT")
-        ports.require_free(settings.mlflow_host, settings.mlflow_port, "REDPENCIL_MLFLOW_PORT")
+        if mlflow_is_ours(settings):
+            ports.require_free(settings.mlflow_host, settings.mlflow_port, "REDPENCIL_MLFLOW_PORT")
         stack = parts(settings)
         try:
             _start(stack, settings, say, stopping)
@@ -132,21 +133,40 @@ def prepare(settings: Settings) -> None:
 
 
 def parts(settings: Settings) -> list[Part]:
-    """MLflow, services and serving, in the order in which they start."""
+    """MLflow, unless it is elsewhere, services and serving; each is asked where it listens."""
     env = _environment(settings)
     logs = settings.home / "logs"
-    python = sys.executable
+    here, python = f"http://{near(settings.host)}", sys.executable
+    mlflow = Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env)
     return [
-        Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env),
+        *([mlflow] if mlflow_is_ours(settings) else []),
         Part(
             "services",
             [python, "-m", "services"],
-            f"{settings.services}/health",
+            f"{here}:{settings.services_port}/health",
             logs / "services.log",
             env,
         ),
-        Part("serving", [python, "-m", "serving"], f"{settings.serving}/health", logs / "serving.log", env),
+        Part(
+            "serving",
+            [python, "-m", "serving"],
+            f"{here}:{settings.serving_port}/health",
+            logs / "serving.log",
+            env,
+        ),
     ]
+
+
+def mlflow_is_ours(settings: Settings) -> bool:
+    """Whether MLflow is a part of the stack: its address is none, or the one where that part listens."""
+    names = (*ports.HERE, near(settings.mlflow_host))
+    return urlsplit(settings.mlflow).netloc in {f"{name}:{settings.mlflow_port}" for name in names}
+
+
+def serving(settings: Settings) -> str:
+    """Where the services ask serving: beside them in a stack, past any proxy before it; else by its URL."""
+    beside = MARK in os.environ
+    return f"http://{near(settings.host)}:{settings.serving_port}" if beside else settings.serving
 
 
 def _mlflow_argv(settings: Settings) -> list[str]:
@@ -207,11 +227,12 @@ def _signal(process: psutil.Process, number: signal.Signals) -> None:
 
 
 def _start(stack: list[Part], settings: Settings, say: Callable[[str], None], stopping: list[int]) -> None:
-    mlflow, services, serving = stack
+    *mlflow, services, serving = stack
     say(f"starting on {settings.home} ...")
-    mlflow.start()
-    serving.start()
-    _wait(mlflow, stopping)
+    for part in (*mlflow, serving):
+        part.start()
+    for part in mlflow:
+        _wait(part, stopping)
     first = [sys.executable, "-m", "training.base"]
     done = subprocess.run(first, env=os.environ | _environment(settings), capture_output=True, text=True)
     if done.returncode and not stopping:

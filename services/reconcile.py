@@ -135,13 +135,20 @@ class Reconciler:
             said = promote.entry(model, "restore", OURSELVES, why, state.champion, state.champion)
             self._store.ledger.append(said)
             return _agreeing(state)
-        first = min((v.version for v in self._store.versions.list(model)), key=_number, default=None)
+        first = self._first(model)
         if first is None:
             return Standing("empty", f"no version of {model} is registered yet")
         before = self.standings.get(model)
         if before is not None and (before.state, before.version) == ("refused", first):
             return before  # judged once; a person may point the alias at it, or at another, to try again
         return self._consider(model, first, state)
+
+    def _first(self, model: str) -> str | None:
+        """With which version a model begins: the first that passed, else is unjudged, else the latest."""
+        known = sorted((v.version for v in self._store.versions.list(model)), key=_number)
+        said = {v: promote.standing(self._store, model, v) for v in known}
+        passed = [v for v in known if (word := said[v]) and word.outcome is Outcome.PASSED]
+        return next(iter([*passed, *(v for v in known if said[v] is None), *known[::-1]]), None)
 
     def _consider(self, model: str, version: str, state: ServingState) -> Standing:
         """The alias points at something that is not served: let it in, or say why not."""

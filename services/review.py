@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from redpencil.errors import BadInput
+from redpencil.errors import BadInput, UnsupportedMedia
 from redpencil.text import label
 from redpencil.types import Block, Image, Polygon, Prediction
 from services.bodies import Place
@@ -21,6 +21,10 @@ from services.views import place_urls
 
 router = APIRouter(prefix="/v1", tags=["review"])
 Mode = Literal["mixed", "useful", "audit"]
+HOW = (
+    "send the image as the body with its own Content-Type (image/*, application/pdf), "
+    "as in curl -H 'content-type: image/jpeg' --data-binary @page.jpg"
+)
 
 
 @router.get("/review/next")
@@ -113,7 +117,12 @@ async def add(request: Request, house: Here, once: OnceOnly, group: str | None =
 
 
 def _added(house: House, data: bytes, media_type: str, group: str | None) -> dict[str, Any]:
-    pages = house.pictures.sizes(data, media_type)
+    try:
+        pages = house.pictures.sizes(data, media_type)
+    except UnsupportedMedia as error:
+        if media_type.startswith("image/"):
+            raise
+        raise UnsupportedMedia(f"{error}: {HOW}") from error
     sha256 = house.blobs.put(data)
     named = label(group, "group") if group else ""
     image = Image(sha256, named or sha256, media_type, time.time())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,20 @@ from rich.table import Table
 from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
+
+
+SECRETS = ("api_keys", "secret")
+
+
+def masked(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as others may see them: no keys, and no names and passwords in addresses."""
+    return {name: _masked(name, v) if isinstance(v, str) else v for name, v in settings.items()}
+
+
+def _masked(name: str, value: str) -> str:
+    if name in SECRETS:
+        return value and "***"
+    return re.sub(r"(?<=[?&]password=)[^&]*", "***", re.sub(r"://.*@", "://***@", value))
 
 
 def as_json(value: Any) -> None:

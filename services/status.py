@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from redpencil.types import RunState
+from services import local
 from services.house import House
 from services.models import serving
 from services.views import of_run
@@ -35,7 +36,7 @@ def parts(house: House) -> dict[str, dict[str, Any]]:
     standings = house.reconciler.standings.values()
     ill = next((s.why for s in standings if s.state in ("error", "stalled", "deleted")), "")
     return {
-        "serving": _probe(f"{house.settings.serving}/health"),
+        "serving": _probe(f"{local.serving(house.settings)}/health"),
         "mlflow": _probe(f"{house.settings.mlflow}/health"),
         "scheduler": {"up": not trouble, "why": trouble},
         "reconciler": {"up": not ill, "why": ill},

@@ -79,11 +79,27 @@ def _roles(state: Json) -> str:
     return told
 
 
+def runs(answer: Json) -> Iterator[str]:
+    """The answer of /v1/training-runs, a line for each run: when it was asked for, and how it stands."""
+    if not answer["items"]:
+        yield "no run yet: `redpencil retrain` starts one"
+    for one in answer["items"]:
+        yield f"{when(one['created_at'])} {one['model']}: {run(one)}"
+    if answer["next"]:
+        yield "... and older ones: --limit says how many are listed"
+
+
+def run(run: Json) -> str:
+    """How a run stands."""
+    return ended(run) if run["state"] in OVER else going(run)
+
+
 def going(run: Json) -> str:
     """A run that waits or works."""
     phase = f", {run['phase']}" if run["phase"] else ""
     steps = _steps(run) if run["phase"] == "train" else ""
-    return f"{run['id']} ({run['recipe']}): {run['state']}{phase}{steps}"
+    stopping = ", stopping" if (run.get("progress") or {}).get("cancel") else ""
+    return f"{run['id']} ({run['recipe']}): {run['state']}{phase}{steps}{stopping}"
 
 
 def _steps(run: Json) -> str:
@@ -100,4 +116,4 @@ def ended(run: Json) -> str:
     took = duration((run["finished_at"] or 0) - (run["started_at"] or run["finished_at"] or 0))
     version = f"version {run['version']}" if run["version"] else ""
     came = "; ".join(part for part in (run["error"] or "", version) if part) or "nothing came of it"
-    return f"{run['id']} {run['state']} after {took}: {came}"
+    return f"{run['id']} ({run['recipe']}) {run['state']} after {took}: {came}"

@@ -21,7 +21,7 @@ import psutil
 
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
-from redpencil.settings import Settings
+from redpencil.settings import Settings, near
 from serving import guard, ray_env
 
 log = logging.getLogger("serving")
@@ -131,6 +131,7 @@ def _deploy(application: Any, name: str) -> None:
 
 def _watch(settings: Settings) -> None:
     """Until a signal. Ends in an error where Ray has died or nothing answers, to be started anew."""
+    address = f"http://{near(settings.host)}:{settings.serving_port}/v2/health/live"
     daemons = [p for p in psutil.Process().children() if p.name() in DAEMONS]
     heard = time.monotonic()
     while time.monotonic() - heard < DEAF_S:
@@ -138,7 +139,7 @@ def _watch(settings: Settings) -> None:
         if dead := [p for p in daemons if p.status() == psutil.STATUS_ZOMBIE]:
             raise RedpencilError(f"Ray's {dead[0].name()} has died; ending, to be started anew")
         try:
-            DIRECTLY.open(f"{settings.serving}/v2/health/live", timeout=10).close()
+            DIRECTLY.open(address, timeout=10).close()
             heard = time.monotonic()
         except (urllib.error.URLError, OSError) as exc:
             log.warning("serving does not answer: %s", exc)

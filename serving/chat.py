@@ -86,7 +86,7 @@ async def complete(request: Request) -> Response:
     one that cannot be read fails the request). Nothing is fetched: image URLs are data URLs.
     """
     models = models_of(request)
-    with models.ocr.admission.body(length_of(request)):
+    with models.unsorted.body(length_of(request)):
         body = await received(request)
         chat = await taken_apart(request, body, from_json, ChatBody, body)
     model, _, version = chat.model.partition(":")

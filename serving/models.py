@@ -12,6 +12,7 @@ from redpencil.errors import NotFound, NotReady
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Prediction
+from serving.admission import Admission
 from serving.engine import Engine, Shared
 from serving.journal import Journal
 from serving.metrics import Metrics
@@ -37,6 +38,7 @@ class Models:
         engines = {model: Engine(model, settings, shared, finder) for model in settings.models}
         self.ocr, self.captions = engines[settings.model], engines[settings.caption_model]
         self._engines = engines
+        self.unsorted = Admission(settings.queue_limit, settings.max_upload_bytes)  # bodies of no model yet
         self.intake = Pool(1, "intake")  # takes bodies apart; behind readings a refusal would come late
 
     def __iter__(self) -> Iterator[Engine]:

@@ -12,6 +12,15 @@ export async function get(path) {
   return (await call("GET", path)).json();
 }
 
+// Every item of a list, page after page.
+export async function all(path) {
+  const found = [];
+  for (let page = await get(path); ; page = await get(`${path}&after=${page.next}`)) {
+    found.push(...page.items);
+    if (page.next === null) return found;
+  }
+}
+
 export async function send(path, body = {}, method = "POST") {
   const headers = { "Content-Type": "application/json", "Idempotency-Key": fresh() };
   return (await call(method, path, JSON.stringify(body), headers)).json();
@@ -36,11 +45,14 @@ async function call(method, path, body, headers = {}) {
 }
 
 let asking = null;
+let declined = false; // who thought better of it is asked again when he does something, and not by what polls
+for (const act of ["click", "hashchange"]) addEventListener(act, () => (declined = false), true);
 
 // Several calls may be turned away at once; the person is asked once for all of them.
 function askKey(used) {
   const now = sessionStorage.getItem(KEY);
   if (now && now !== used) return true;
+  if (declined) return false;
   const why = used ? "That key is not one of its keys." : "It is kept until this tab is closed.";
   asking ??= ask("This Redpencil asks for a key", why, "API key", { secret: true })
     .then(taken)
@@ -50,6 +62,7 @@ function askKey(used) {
 
 // What a header cannot carry would make every later call fail before it is sent.
 function taken(key) {
+  declined = !key;
   if (!key) return false;
   sessionStorage.setItem(KEY, /^[\x21-\x7e]+$/.test(key.trim()) ? key.trim() : "not-a-key");
   dispatchEvent(new Event("key"));

@@ -1,29 +1,34 @@
 // Upload an image, see what was read where, click a line and correct it.
 
-import { author, get, picture, send, upload } from "./api.js";
+import { all, author, get, picture, send, upload } from "./api.js";
 import { h, notice, svg } from "./dom.js";
 import { correction, editor } from "./editor.js";
 import { inUse } from "./model.js";
 
 const WEAK = 0.85;
 const SHEET_PX = 1600;
+const TOGETHER = "Its pages are learned from together, or judged by together, for good. Several pages at once are one document.";
 const ASKS = { ocr: ["Read the text", "/v1/ocr"], caption: ["Say what is to be seen", "/v1/captions"] };
 
 export async function show(main, id) {
   const asked = await asks();
-  const input = h("input", { type: "file", id: "file", multiple: true, accept: "image/*,application/pdf", change: () => take(input.files, asked.value) });
+  const named = h("input", { id: "document", maxlength: 200, value: belongs, placeholder: "optional" });
+  const taken = (files) => take(files, asked.value, named.value.trim());
+  const input = h("input", { type: "file", id: "file", multiple: true, accept: "image/*,application/pdf", change: () => taken(input.files) });
   const drop = h("div", { class: "card drop" },
     h("label", { for: "file" }, "Choose an image or PDF, or drop it here"), input);
   drop.addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("over")));
   drop.addEventListener("dragleave", () => drop.classList.remove("over"));
-  drop.addEventListener("drop", (event) => (event.preventDefault(), drop.classList.remove("over"), take(event.dataTransfer.files, asked.value)));
+  drop.addEventListener("drop", (event) => (event.preventDefault(), drop.classList.remove("over"), taken(event.dataTransfer.files)));
   const what = asked.length > 1 ? h("div", { class: "row" }, h("label", { for: "asked" }, "What to do"), asked) : "";
-  main.append(h("h1", {}, "Read and correct"), what, drop);
+  const belonging = h("div", { class: "row" }, h("label", { for: "document" }, "Document"), named, h("span", { class: "faint small" }, TOGETHER));
+  main.append(h("h1", {}, "Read and correct"), what, belonging, drop);
   if (id) await open(main, id);
   else main.append(await recent());
 }
 
 let wish = "/v1/ocr"; // what was asked last
+let belongs = ""; // and the document that was named
 
 // What can be asked of an image: each task, by its champion or by another version.
 async function asks() {
@@ -45,14 +50,23 @@ const again = (item, before, text) => (text === before ? { text } : send("/v1/co
 const lines = (count) => (count === 1 ? "1 line" : `${count} lines`);
 const option = (value, words) => h("option", { value, selected: value === wish }, words);
 
-async function take(files, path) {
-  wish = path;
+// The document that files are of; of several pages that nobody named, one that is called by the first and the time.
+function documentOf(files, path, named) {
+  if (named || files.length < 2 || !path.startsWith(ASKS.ocr[1])) return named;
+  const stem = files[0].name.replace(/\.[^.]*$/, "").replace(/[\p{Cc}\p{Cf}]/gu, "").slice(0, 150);
+  return `${stem} ${new Date().toISOString().slice(0, 16)}`;
+}
+
+async function take(files, path, named) {
+  [wish, belongs] = [path, named];
+  const group = documentOf(files, path, named);
+  const url = group ? `${path}${path.includes("?") ? "&" : "?"}${new URLSearchParams({ group })}` : path;
   const failed = [];
   let last = null;
   for (const file of files) {
     notice(`Reading ${file.name} …`, 60);
     try {
-      last = (await upload(path, file)).prediction_id;
+      last = (await upload(url, file)).prediction_id;
     } catch (error) {
       failed.push(`${file.name}: ${error.message}`);
     }
@@ -73,7 +87,7 @@ async function recent() {
 
 async function open(main, id) {
   const prediction = await get(`/v1/predictions/${encodeURIComponent(id)}`);
-  const kept = (await get(`/v1/corrections?prediction_id=${id}&limit=500`)).items.filter((c) => c.state !== "revoked");
+  const kept = (await all(`/v1/corrections?prediction_id=${id}&limit=500`)).filter((c) => c.state !== "revoked");
   const done = new Set(kept.map((c) => c.region));
   // The latest word on each line, they come newest first; of a caption everybody has a word of their own.
   const mine = (c) => prediction.task !== "caption" || c.author === author();
@@ -88,6 +102,7 @@ async function open(main, id) {
   side.append(slot, h("h2", {}, prediction.task === "caption" ? "Caption" : lines(prediction.blocks.length)), list);
   main.append(
     h("p", { class: "small faint" }, `${prediction.id} · version ${prediction.version} (${prediction.variant}) · ${Math.round(prediction.latency_ms)} ms · `,
+      prediction.group === prediction.image ? "" : `document ${prediction.group} · `,
       h("a", { href: `#/lineage/${prediction.id}` }, "lineage")),
     h("div", { class: "two" }, h("div", {}, sheets), side),
   );

@@ -1,28 +1,15 @@
 """A person at the console decides about corrections in doubt; the services stand alone, nothing trains."""
 
-import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import store_parts
-import uvicorn
 from browser import ENTER, Browser
 from service_house import World
 
-from redpencil import ports
 from redpencil.types import Correction, Doubt
-from services.app import assemble
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.store.close()
 
 
 @pytest.fixture
@@ -40,21 +27,6 @@ def doubted(world: World) -> list[Correction]:
         [Doubt(run.id, c.id, time.time(), 0.9 - n / 10, True, f"why {n}") for n, c in enumerate(made)]
     )
     return made
-
-
-@pytest.fixture
-def address(world: World) -> Iterator[str]:
-    (port,) = ports.free(1)
-    server = uvicorn.Server(
-        uvicorn.Config(assemble(world.house, watching=False), port=port, log_level="error")
-    )
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join(20)
 
 
 def test_each_is_confirmed_corrected_or_taken_back(

@@ -1,6 +1,7 @@
 """The supervisor says what is in its way, and leaves nothing behind."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from processes import alive
 from pydantic import ValidationError
 
+from redpencil import ports
 from redpencil.errors import Conflict, RedpencilError
 from redpencil.settings import Settings
 from services import local
@@ -34,6 +36,37 @@ def test_a_home_that_cannot_be_written_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(RedpencilError, match="set REDPENCIL_HOME"):
         local.prepare(settings(tmp_path / "file"))
+
+
+def test_parts_are_asked_where_they_listen_and_not_by_the_address_that_people_know(tmp_path):
+    known = {"serving_url": "https://ocr.example", "services_url": "https://pencil.example"}
+    there = settings(tmp_path, host="0.0.0.0", api_keys="k", serving_port=1, services_port=2, **known)
+    asked = {part.name: part.url for part in local.parts(there)}
+    assert (asked["serving"], asked["services"]) == ("http://127.0.0.1:1/health", "http://127.0.0.1:2/health")
+
+
+def parts_of(home, **more) -> list[str]:
+    return [part.name for part in local.parts(settings(home, **more))]
+
+
+def test_an_mlflow_elsewhere_is_no_part_of_the_stack(tmp_path):
+    assert parts_of(tmp_path) == ["mlflow", "services", "serving"]
+    assert parts_of(tmp_path, mlflow_url="http://localhost:5000/") == ["mlflow", "services", "serving"]
+    for url in ("https://mlflow.example", "http://127.0.0.1:5001", "http://mlflow:5000"):
+        assert parts_of(tmp_path, mlflow_url=url) == ["services", "serving"]
+
+
+def test_the_port_of_an_mlflow_elsewhere_is_not_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(local, "_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    serving, services = ports.free(2)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        doors = {"serving_port": serving, "services_port": services}
+        doors |= {"mlflow_port": listening.getsockname()[1]}
+        local.up(settings(tmp_path, mlflow_url="https://mlflow.example", **doors), say=print)
+        with pytest.raises(Conflict, match="REDPENCIL_MLFLOW_PORT"):
+            local.up(settings(tmp_path, **doors), say=print)
 
 
 def test_beyond_loopback_needs_keys(tmp_path):

@@ -13,7 +13,8 @@ from services.cli import app
 from services.client import Client
 
 COMMANDS = (
-    ["up"], ["predict"], ["correct"], ["revoke"], ["retrain"], ["gate"], ["promote"], ["rollback"],
+    ["up"], ["predict"], ["correct"], ["revoke"],
+    ["retrain"], ["runs"], ["cancel"], ["resume"], ["gate"], ["promote"], ["rollback"],
     ["experiment", "start"], ["experiment", "set"], ["experiment", "show"], ["experiment", "end"],
     ["lineage"], ["status"], ["demo"], ["settings"],
 )  # fmt: skip
@@ -121,3 +122,61 @@ def test_one_file_that_is_no_image_keeps_no_other_from_being_read(run, monkeypat
     assert f"{tmp_path / 'b'}: these bytes are no image" in done.output.replace("\n", "")
     assert "first" in done.output
     assert "last" in done.output
+
+
+@pytest.fixture
+def stated(monkeypatch: pytest.MonkeyPatch):
+    """The corrections that commands have sent."""
+    sent = []
+    monkeypatch.setattr(
+        "services.client.Client._call", lambda *_, json, **__: sent.append(json) or {"id": "corr_1"}
+    )
+    return sent
+
+
+@pytest.mark.parametrize("text", ["-5.00", "-5 Euro each", "-", "- item", "-----", "--5", "-who"])
+def test_a_text_may_begin_with_a_minus(run, stated, text):
+    assert run("correct", "pred_x", text, "--region", "p0-b0").exit_code == 0
+    assert run("correct", "--region", "p0-b0", "pred_x", text).exit_code == 0
+    assert {(body["text"], body["region"]) for body in stated} == {(text, "p0-b0")}
+
+
+def test_what_looks_like_an_option_is_no_text_unless_it_is_said_to_be(run, stated):
+    for words in (("--acept",), ("text", "--regoin=p0-b0")):
+        refused = run("correct", "pred_x", *words)
+        assert refused.exit_code == 2
+        assert "No such option" in refused.output
+    assert "the true text" in run("correct", "-h").output
+    assert stated == []
+    for text in ("--acept", "-h"):
+        run("correct", "pred_x", "--", text)
+    assert [body["text"] for body in stated] == ["--acept", "-h"]
+
+
+def test_a_missed_line_is_stated_by_its_place(run, stated):
+    assert run("correct", "pred_x", "missed", "--bbox", "-3,0,20.5,20", "--page", "1").exit_code == 0
+    [body] = stated
+    assert (body["bbox"], body["page"], body["text"]) == ([-3, 0, 20.5, 20], 1, "missed")
+    assert "region" not in body
+    for wrong in ("1,2,3", "a,b,c,d", ""):
+        assert "write it as x0,y0,x1,y1" in run("correct", "pred_x", "missed", "--bbox", wrong).output
+
+
+def test_settings_keep_secrets_to_themselves_unless_asked(run, monkeypatch):
+    secrets = {
+        "API_KEYS": "hush-1,hush-2",
+        "SECRET": "hush-3",
+        "DATABASE_URL": "postgresql+psycopg://pencil:hush/4@db:5432/red?sslmode=require&password=hush-5",
+        "MLFLOW_DATABASE_URL": "postgresql://mlflow:hush-6@db/mlflow",
+        "VLM_URL": "http://hush-7@gpu:8000/v1",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(f"REDPENCIL_{name}", value)
+    for words in ((), ("--json",)):
+        shown = run("settings", *words).output
+        assert "hush" not in shown
+        assert "***@gpu:8000/v1" in shown
+        assert "hush-3" in run("settings", "--show-secrets", *words).output
+    told = json.loads(run("settings", "--json").output)
+    assert told["database_url"] == "postgresql+psycopg://***@db:5432/red?sslmode=require&password=***"
+    assert told["blobs_url"] == ""

@@ -58,6 +58,18 @@ def test_what_did_not_pass_may_read_along_but_not_answer(world: World, client: C
     assert client.request("PATCH", f"/v1/experiments/{id}", json={"weight": 0.1}).status_code == 409
 
 
+@pytest.mark.parametrize("shares", [{}, {"weight": 0, "mirror": 0.0}])
+def test_an_experiment_that_compares_nothing_is_refused_with_what_to_give(
+    world: World, client: Client, shares: Any
+) -> None:
+    world.serve("1")
+    world.version("2")
+    answer = begin(client, **shares)
+    assert answer.status_code == 422
+    assert "give weight" in error(answer)
+    assert world.store.experiments.current(MODEL) is None
+
+
 def test_a_promotion_ends_the_experiment(world: World, client: Client) -> None:
     world.serve("1")
     world.version("2")

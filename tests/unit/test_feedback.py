@@ -215,8 +215,9 @@ def test_the_state_goes_from_submitted_to_deployed(world: World, client: Client)
 
 
 def test_predictions_can_be_looked_up(world: World, client: Client) -> None:
-    made = world.prediction("one", "two")
+    made = world.prediction("one", "two", image=world.image("one", "letters"))
     view = client.get(f"/v1/predictions/{made.id}").json()
+    assert view["group"] == "letters"
     assert [b["text"] for b in view["blocks"]] == ["one", "two"]
     listed = client.get("/v1/predictions").json()["items"]
     assert [(p["id"], p["lines"]) for p in listed] == [(made.id, 2)]

@@ -68,6 +68,31 @@ def test_a_failing_first_version_is_refused_once(world: World) -> None:
     assert champion(world) is None
 
 
+@pytest.mark.parametrize("first", [Outcome.INCONCLUSIVE, Outcome.FAILED, None])
+def test_the_first_version_that_passes_is_served_whatever_those_before_it_did(
+    world: World, first: Outcome | None
+) -> None:
+    world.version("1", first)
+    assert world.tick().state == ("refused" if first else "waiting")
+    world.version("10")
+    world.version("9")
+    assert world.tick().state == "agreed"
+    assert (champion(world), alias(world), last(world, "adopt").to_version) == ("9", "9", "9")
+
+
+def test_after_one_that_did_not_pass_the_next_is_judged_before_it_is_served(world: World) -> None:
+    world.version("1", Outcome.INCONCLUSIVE, "too few lines")
+    world.tick()
+    world.version("2", None)
+    standing = world.tick()
+    assert (standing.state, standing.version, champion(world)) == ("waiting", "2", None)
+    world.judge("2", Outcome.FAILED, "reads nothing")
+    for _ in range(3):
+        assert "reads nothing" in world.tick().why
+    assert champion(world) is None
+    assert actions(world).count("refuse") == 2
+
+
 def test_a_person_may_override_by_a_tag(world: World) -> None:
     world.serve("1")
     world.version("2", Outcome.FAILED, "worse")

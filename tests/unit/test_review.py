@@ -184,3 +184,9 @@ def test_an_image_can_be_made_known_without_being_read(world: World, client: Cli
     assert client.post("/v1/corrections", json=body).json()["group"] == "book"
     bad = client.post("/v1/images", content=b"no image", headers={"content-type": "image/png"})
     assert bad.status_code == 422
+    form = {"content-type": "application/x-www-form-urlencoded"}  # what curl --data-binary says by itself
+    unsaid = client.post("/v1/images", content=data, headers=form)
+    assert unsaid.status_code == 415
+    assert "send the image as the body with its own Content-Type" in error(unsaid)
+    odd = client.post("/v1/images", content=data, headers={"content-type": "image/heic"})
+    assert (odd.status_code, "Content-Type" in error(odd)) == (415, False)

@@ -13,7 +13,7 @@ from service_house import MODEL, Client, World, correct, error
 from starlette.responses import JSONResponse
 
 from redpencil.pixels import open_pages
-from services import models, pictures
+from services import local, models, pictures
 
 
 @pytest.fixture
@@ -47,6 +47,17 @@ def test_status_names_every_part(world: World, client: Client) -> None:
     assert status["disk"]["free_bytes"] > 0
     assert status["models"][MODEL]["serving"]["champion"] == "1"
     assert status["models"][MODEL]["serving"]["registry"]["state"] == "agreed"
+
+
+@pytest.mark.parametrize(("mark", "asked"), [("a stack", ":1/health"), (None, ":9/health")])
+def test_beside_serving_the_services_ask_it_without_the_proxy_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: str | None, asked: str
+) -> None:
+    monkeypatch.setenv(local.MARK, mark) if mark else monkeypatch.delenv(local.MARK, raising=False)
+    world = World(tmp_path, serving_port=1, serving_url="http://127.0.0.1:9")
+    status = world.client().get("/v1/status").json()
+    assert f"http://127.0.0.1{asked} does not answer" in status["parts"]["serving"]["why"]
+    assert status["links"]["serving"] == "http://127.0.0.1:9"
 
 
 def test_status_says_that_mlflow_is_down(world: World, client: Client) -> None:

@@ -1,10 +1,13 @@
 """Both models through the API of OpenAI's clients, and what it cannot have."""
 
+import asyncio
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from serving_parts import CAPTION, MODEL, Client, Home, chat, data_url, png, serving, with_captions
+from serving_parts import CAPTION, MODEL, Client, Home, chat, data_url, png, serving, until, with_captions
 
 from redpencil.types import Task
 from serving.models import Models
@@ -101,8 +104,34 @@ def test_what_a_chat_cannot_have_is_refused_in_our_shape(
         assert words in error["message"]
         assert error["request_id"] == answer.headers["x-request-id"]
         assert models.ocr.admission.bytes_held == models.ocr.admission.waiting == 0
+        assert models.unsorted.bytes_held == 0
 
     serving(home, work)
+
+
+def test_chats_that_arrive_slowly_leave_ocr_its_room(home: Home) -> None:
+    async def work(client: Client, models: Models) -> None:
+        rest = asyncio.Event()
+        sent = json.dumps(chat("caption", png("hello"))).encode()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            yield sent[:20]
+            await rest.wait()
+            yield sent[20:]
+
+        room = models.unsorted.bytes_limit // models.unsorted.largest_body
+        chats = [
+            asyncio.create_task(client.post("/v1/chat/completions", content=slowly())) for _ in range(room)
+        ]
+        await until(lambda: models.unsorted.bytes_held == models.unsorted.bytes_limit)
+        assert (await client.post("/v1/ocr", content=png("hello"))).status_code == 200
+        crowded = await client.post("/v1/chat/completions", json=chat("ocr", png("hello")))
+        assert crowded.status_code == 429
+        rest.set()
+        assert {answer.status_code for answer in await asyncio.gather(*chats)} == {200}
+        assert models.unsorted.bytes_held == 0
+
+    with_captions(home, work)
 
 
 def test_the_list_of_models_has_openais_shape(home: Home) -> None:

@@ -52,9 +52,10 @@ def test_a_run_is_told_as_it_goes_and_as_it_ends(world: World) -> None:
     assert f"  {run.id} (ppocr): running, train, {here}" in overview(world)
     over = {"started_at": 100.0, "finished_at": 325.0}
     world.store.runs.update(run.id, state=RunState.FAILED, error="the disk is full", **over)
-    assert f"  last run: {run.id} failed after 3 min 45 s: the disk is full" in overview(world)
+    failed = f"  last run: {run.id} (ppocr) failed after 3 min 45 s: the disk is full"
+    assert failed in overview(world)
     world.store.runs.update(run.id, version="2")
-    assert f"  last run: {run.id} failed after 3 min 45 s: the disk is full; version 2" in overview(world)
+    assert f"{failed}; version 2" in overview(world)
 
 
 def test_a_refusal_is_told_with_its_reason(world: World) -> None:

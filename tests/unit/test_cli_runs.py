@@ -1,0 +1,82 @@
+"""Training runs from the command line, by the real API: listed, stopped, let go on."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from service_house import CAPTION, MODEL, World
+from typer.testing import CliRunner
+
+from redpencil.types import RunState
+from services import cli
+from services.client import Client
+from services.schedule import queue
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
+    yield world
+    world.house.judge.stop()
+    world.store.close()
+
+
+@pytest.fixture
+def redpencil(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command whose calls the house answers itself."""
+
+    class InHouse:
+        def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+            return world.client().request(method, httpx.URL(url).path, **arguments)
+
+    made = Client.__init__
+
+    def init(self: Client, settings: Any) -> None:
+        made(self, settings)
+        self._http = InHouse()  # type: ignore[assignment]
+
+    monkeypatch.setattr(Client, "__init__", init)
+    return lambda *words: CliRunner().invoke(cli.app, list(words))
+
+
+def test_runs_are_listed_with_how_they_stand(world: World, redpencil: Run) -> None:
+    assert "no run yet" in redpencil("runs").output
+    first, second = queue(world.store, MODEL, "ppocr", "api"), queue(world.store, CAPTION, "catr", "api")
+    progress = {"step": 50, "steps": 400}
+    world.store.runs.update(first.id, state=RunState.RUNNING, phase="train", progress=progress)
+    newest, oldest = redpencil("runs").output.splitlines()
+    assert newest.endswith(f"{CAPTION}: {second.id} (catr): queued")
+    assert oldest.endswith(f"{MODEL}: {first.id} (ppocr): running, train, step 50 of 400")
+    assert [r["id"] for r in json.loads(redpencil("runs", "--model", MODEL, "--json").output)["items"]] == [
+        first.id
+    ]
+    assert "older ones" in redpencil("runs", "--limit", "1").output
+
+
+def test_a_run_is_cancelled(world: World, redpencil: Run) -> None:
+    run = queue(world.store, MODEL, "ppocr", "api")
+    world.store.runs.claim_next(MODEL)
+    assert redpencil("cancel", run.id).output == f"{run.id} (ppocr): running, stopping\n"
+    assert world.store.runs.cancel_requested(run.id)
+    refused = redpencil("cancel", "run_none")
+    assert (refused.exit_code, "no run run_none" in refused.output) == (1, True)
+
+
+def test_the_latest_run_that_failed_goes_on(world: World, redpencil: Run) -> None:
+    refused = redpencil("resume")
+    assert (refused.exit_code, "no run has failed" in refused.output) == (1, True)
+    older, latest, other = (queue(world.store, model, "ppocr", "api") for model in (MODEL, MODEL, CAPTION))
+    for run in (older, latest, other):
+        world.store.runs.update(run.id, state=RunState.FAILED, error="the disk is full")
+    queue(world.store, MODEL, "ppocr", "api")
+    assert redpencil("resume", "--model", MODEL, "--no-wait").output == f"{latest.id} (ppocr): queued\n"
+    assert redpencil("resume", older.id, "--no-wait").output == f"{older.id} (ppocr): queued\n"
+    assert redpencil("resume", "--no-wait").output == f"{other.id} (ppocr): queued\n"
+    assert {r.state for r in world.store.runs.list()} == {RunState.QUEUED}
+    again = redpencil("resume", older.id)
+    assert (again.exit_code, "only a failed run can be resumed" in again.output) == (1, True)
