@@ -20,6 +20,7 @@ import numpy as np
 from redpencil.bundle import Adapters, Manifest, bundle_id
 from redpencil.errors import Damaged, NotReady, RedpencilError
 from redpencil.pixels import Pixels, on_canvas
+from redpencil.text import one_line
 from redpencil.types import LineText, Precision
 
 TIMEOUT = httpx.Timeout(600.0, connect=10.0)  # without a GPU a long text takes minutes, and others wait
@@ -135,7 +136,7 @@ def start_of(base: str, rank: int) -> str:
 def text_of(answer: Mapping[str, Any]) -> LineText:
     """A chat completion as a reading; every character is as sure as the token that ended it."""
     choice = answer["choices"][0]
-    text = str(choice["message"]["content"] or "")
+    text = one_line(str(choice["message"]["content"] or ""))
     tokens = (choice.get("logprobs") or {}).get("content") or []
     if choice.get("finish_reason") == "stop":
         tokens = tokens[:-1]  # which ended the text and is not in it

@@ -7,7 +7,7 @@ import { inUse } from "./model.js";
 
 const WEAK = 0.85;
 const SHEET_PX = 1600;
-const TOGETHER = "Its pages are learned from together, or judged by together, for good. Several pages at once are one document.";
+const TOGETHER = "Pages of one book or letter: name it, so that all are learned from, or all are judged by. Else each file is a document of its own.";
 const ASKS = { ocr: ["Read the text", "/v1/ocr"], caption: ["Say what is to be seen", "/v1/captions"] };
 
 export async function show(main, id) {
@@ -50,17 +50,9 @@ const again = (item, before, text) => (text === before ? { text } : send("/v1/co
 const lines = (count) => (count === 1 ? "1 line" : `${count} lines`);
 const option = (value, words) => h("option", { value, selected: value === wish }, words);
 
-// The document that files are of; of several pages that nobody named, one that is called by the first and the time.
-function documentOf(files, path, named) {
-  if (named || files.length < 2 || !path.startsWith(ASKS.ocr[1])) return named;
-  const stem = files[0].name.replace(/\.[^.]*$/, "").replace(/[\p{Cc}\p{Cf}]/gu, "").slice(0, 150);
-  return `${stem} ${new Date().toISOString().slice(0, 16)}`;
-}
-
 async function take(files, path, named) {
   [wish, belongs] = [path, named];
-  const group = documentOf(files, path, named);
-  const url = group ? `${path}${path.includes("?") ? "&" : "?"}${new URLSearchParams({ group })}` : path;
+  const url = named ? `${path}${path.includes("?") ? "&" : "?"}${new URLSearchParams({ group: named })}` : path;
   const failed = [];
   let last = null;
   for (const file of files) {
