@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,7 +21,7 @@ from redpencil.origin import SameOrigin, names_of
 from redpencil.settings import Settings
 from serving import chat, infer_v2, trace, upload
 from serving.engine import Engine
-from serving.models import Models
+from serving.models import Models, opened_store
 from serving.protocol import ErrorAnswer, KeptAnswer, kept
 from serving.reader import LineFinder
 
@@ -65,7 +66,8 @@ def build(settings: Settings, finder: LineFinder, echo_request_id: bool = True) 
 @asynccontextmanager
 async def opened(settings: Settings, finder: LineFinder) -> AsyncIterator[Models]:
     """The models, the champion of OCR warm."""
-    models = Models(settings, finder)
+    store = await asyncio.to_thread(opened_store, settings)
+    models = Models(settings, finder, store)
     await models.start()
     yield models
     await models.close()

@@ -9,6 +9,7 @@ import cv2
 
 from redpencil.blobs import Blobs
 from redpencil.errors import NotFound, NotReady
+from redpencil.patience import patiently
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Prediction
@@ -19,6 +20,14 @@ from serving.metrics import Metrics
 from serving.pool import Pool
 from serving.reader import LineFinder
 
+PATIENCE_S = 600.0
+"""How long a replica waits for the database: of one that failed three times Ray Serve starts no other."""
+
+
+def opened_store(settings: Settings) -> Store:
+    """The database, its tables brought up to date; waits for one that starts later than the replica."""
+    return patiently(lambda: Store.open(settings.database, migrate=True), PATIENCE_S)
+
 
 class Models:
     """The OCR model, on which readiness depends, and the caption model beside it.
@@ -27,10 +36,10 @@ class Models:
     lines, and must not stand before them in a queue. The kernel divides the cores between the two.
     """
 
-    def __init__(self, settings: Settings, finder: LineFinder) -> None:
+    def __init__(self, settings: Settings, finder: LineFinder, store: Store) -> None:
         settings.home.mkdir(parents=True, exist_ok=True)
         cv2.setNumThreads(1)  # the pools' threads are the parallelism
-        self.store = Store.open(settings.database, migrate=True)
+        self.store = store
         self.blobs = Blobs.open(settings.blobs)
         self.metrics = Metrics()
         self.journal = Journal(self.store, self.blobs, self.metrics.committed, self._readers_busy)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
+from redpencil import patience
 from redpencil.errors import Busy, NotReady
 from redpencil.registry import Registry, answering
 from redpencil.types import Snapshot
@@ -147,18 +146,8 @@ def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def patiently(call: Callable[[], T]) -> T:
-    """Call again while the database is busy or away, or MLflow or the blobs are.
-
-    The first failure is logged, and `PATIENCE_S` after it the last one says what is kept and how to go on.
-    """
-    until = math.inf
-    while True:
-        try:
-            return call()
-        except (Busy, NotReady) as error:
-            if until == math.inf:
-                until = time.monotonic() + PATIENCE_S
-                log.warning("waiting, for %.0f s at most: %s", PATIENCE_S, error)
-            if time.monotonic() >= until:
-                raise NotReady(f"{error}. What the run has done is kept: {AGAIN}") from error
-            time.sleep(1)
+    """As `patience.patiently`, for `PATIENCE_S`; then the error says what is kept and how to go on."""
+    try:
+        return patience.patiently(call, PATIENCE_S)
+    except (Busy, NotReady) as error:
+        raise NotReady(f"{error}. What the run has done is kept: {AGAIN}") from error

@@ -20,7 +20,7 @@ import tiny_bundle
 import tiny_house
 from mlflow_server import MlflowServer
 
-from redpencil import bundle, prune
+from redpencil import bundle, patience, prune
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, fetch
 from redpencil.errors import NotReady
@@ -175,7 +175,7 @@ def test_a_run_waits_for_a_database_that_is_busy_whenever_it_turns_to_it(
 ) -> None:
     monkeypatch.setattr(database, "WAIT_S", 0.01)
     other = sqlite3.connect(settings.home / "redpencil.db", isolation_level=None)
-    monkeypatch.setattr(track, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: free()))
+    monkeypatch.setattr(patience, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: free()))
     seen = set[str]()
 
     def free() -> None:

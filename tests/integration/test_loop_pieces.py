@@ -12,6 +12,7 @@ import pytest
 import tiny_bundle
 import torch
 
+from redpencil import patience
 from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
 from training import model_card, priority, report, track
@@ -173,7 +174,7 @@ def test_what_stays_away_is_waited_for_no_longer_than_is_said(
 ) -> None:
     now, tries = [0.0], list[float]()
     clock = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
-    monkeypatch.setattr(track, "time", clock)
+    monkeypatch.setattr(patience, "time", clock)
 
     def call() -> None:
         tries.append(now[0])

@@ -18,6 +18,7 @@ from store_parts import entry, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 from store_stories.told import stored  # noqa: E402
 
+from redpencil import patience  # noqa: E402
 from redpencil.errors import NotReady  # noqa: E402
 from redpencil.store import Store, schema  # noqa: E402
 from training import track  # noqa: E402
@@ -110,7 +111,7 @@ def test_a_run_waits_for_a_server_that_takes_no_connections(
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}")  # type: ignore[call-overload]
 
     clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: taking(connections=True))
-    monkeypatch.setattr(track, "time", clock)
+    monkeypatch.setattr(patience, "time", clock)
     with Store.open(empty_url, migrate=True) as store:
         store.engine.dispose()
         taking(connections=False)
