@@ -16,10 +16,13 @@ from redpencil.errors import Damaged
 from redpencil.language import Language
 from redpencil.pixels import Pixels
 from redpencil.session import OnnxReader
+from redpencil.straight import straightened
 from redpencil.types import LineText, Precision
 
 OUTPUTS = ("indices", "probabilities", "own")
 """Of a line reader's graph (see `LineReader`)."""
+SURE = 0.8
+"""A reading that is less is worth another look."""
 
 
 class Reader(Protocol):
@@ -69,7 +72,20 @@ class LineReader(OnnxReader):
         self._outputs = _outputs(self._session, self.folder / graph.file)
 
     def read(self, line: Pixels) -> LineText:
-        """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone."""
+        """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone.
+
+        A line that is hardly read is read again straightened, and the surer reading counts.
+        """
+        return self.surer(line, self._read(line))
+
+    def surer(self, line: Pixels, first: LineText) -> LineText:
+        """A reading, or that of the line straightened, where the first is unsure and the other is surer."""
+        if first.confidence >= SURE or (level := straightened(line)) is line:
+            return first
+        again = self._read(level)
+        return again if again.confidence > first.confidence else first
+
+    def _read(self, line: Pixels) -> LineText:
         indices, probabilities, own = self.infer(self.tensor(line)[None])
         return self.text(indices[0], probabilities[0], own[0])
 

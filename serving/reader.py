@@ -173,7 +173,8 @@ def _read_one(page: Pixels, polygon: Polygon, reader: BundleReader) -> LineText:
 
 def _read_by_width(page: Pixels, polygons: Sequence[Polygon], lines: LineReader) -> list[LineText]:
     """Lines whose tensors are equally wide go together; none is padded to fit another."""
-    tensors = [lines.tensor(crop_line(page, polygon)) for polygon in polygons]
+    cut = [crop_line(page, polygon) for polygon in polygons]
+    tensors = [lines.tensor(line) for line in cut]
     by_width: dict[int, list[int]] = {}
     for i, tensor in enumerate(tensors):
         by_width.setdefault(tensor.shape[2], []).append(i)
@@ -183,7 +184,7 @@ def _read_by_width(page: Pixels, polygons: Sequence[Polygon], lines: LineReader)
             batch = members[start : start + GPU_BATCH]
             answers = zip(*lines.infer(np.stack([tensors[i] for i in batch])), strict=True)
             texts.update(zip(batch, (lines.text(*answer) for answer in answers), strict=True))
-    return [texts[i] for i in range(len(polygons))]
+    return [lines.surer(line, texts[i]) for i, line in enumerate(cut)]
 
 
 async def _as_read(

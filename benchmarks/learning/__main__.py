@@ -4,9 +4,10 @@
 
 For every set and seed documents arrive in random order; the first N lines are corrected and learned
 from the reader of the first day by every arm; then the unseen documents of this set and of all others
-are read, in FP32. The base is that reader without the words that it is given on the first day. Every
-result is a row of OUT/results.jsonl with the command that made it; what has its row is not run again,
-so a run that was interrupted goes on. The tables come last, with OUT/curves.png.
+are read, in FP32. The base is that reader without the words that it is given on the first day, and
+without another look at lines that it hardly reads. Every result is a row of OUT/results.jsonl with the
+command that made it; what has its row is not run again, so a run that was interrupted goes on. The
+tables come last, with OUT/curves.png.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ def main() -> None:
     sets = unseen(args.data, sorted({*args.sets, *others}), args.lines, start)
     first = {one.name: one.read(start) for one in sets}
     start.language = None
-    base = {one.name: one.read(start) for one in sets}
+    base = {one.name: one.read(start, once=True) for one in sets}
     for one in sets:
         key = {"set": one.name, "lines": len(one.lines)}
         if one.name != GOLDEN and not peers.has(key):

@@ -16,7 +16,9 @@ from torch import Tensor
 from redpencil import linepack, samples
 from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, grapheme_cer
+from redpencil.reader import SURE
 from redpencil.snapshot import side_of
+from redpencil.straight import straightened
 from redpencil.types import Split
 from training import data
 from training.data import Line
@@ -87,18 +89,29 @@ def line_of(folder: Path, file: str, document: str, text: str) -> Line:
 
 @dataclass(frozen=True)
 class Unseen:
-    """Lines that nobody trains on, with their features."""
+    """Lines that nobody trains on, with their features, and those of the ones that can be straightened."""
 
     name: str
     lines: list[Line]
     features: list[Tensor]
+    level: dict[int, Tensor]
 
     @classmethod
     def of(cls, name: str, lines: Sequence[Line], model: LineModel) -> Unseen:
-        return cls(name, list(lines), Frozen(model).map(lambda line: line.image, lines))
+        frozen = Frozen(model)
+        level = {i: straightened(line.image) for i, line in enumerate(lines)}
+        level = {i: image for i, image in level.items() if image is not lines[i].image}
+        again = dict(zip(level, frozen.map(lambda i: level[i], level), strict=True))
+        return cls(name, list(lines), frozen.map(lambda line: line.image, lines), again)
 
-    def read(self, model: LineModel) -> list[str]:
-        return [reading.text for reading in data.read(model, self.features)]
+    def read(self, model: LineModel, once: bool = False) -> list[str]:
+        """As `LineReader.read` reads, or without another look at lines that are hardly read."""
+        found = data.read(model, self.features)
+        unsure = [i for i in self.level if not once and found[i].confidence < SURE]
+        for i, again in zip(unsure, data.read(model, [self.level[i] for i in unsure]), strict=True):
+            if again.confidence > found[i].confidence:
+                found[i] = again
+        return [reading.text for reading in found]
 
     def cer(self, texts: Sequence[str]) -> float:
         return cer(self._pairs(texts))
