@@ -1,34 +1,34 @@
 """Reads an image with a decoder that writes token after token, each from those before it.
 
 The encoder runs once per image. The decoder gets the tokens that are new and what it kept of the
-old ones (keys and values), so no token is computed twice. Rows of different length share its runs:
-whoever has finished frees its place.
+old ones (keys and values), so no token is computed twice. Images that several threads ask for share
+its runs: a newcomer joins at the next step, whoever has finished is answered and frees its place.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from redpencil.bundle import Generation, Graph, Manifest, read_graph
-from redpencil.decode import Beams
+from redpencil.company import Company
 from redpencil.errors import Damaged
 from redpencil.pixels import Pixels
 from redpencil.session import OnnxReader
 from redpencil.text import one_line
-from redpencil.together import Together
 from redpencil.types import LineText, Precision
+from redpencil.writing import Steps, Tensors, Writing, Written, generate, step
 
-Tensors = dict[str, NDArray[Any]]
+__all__ = ["MEMORY", "MOST", "NEW", "PAST", "Decoder", "Steps", "Tensors", "TextReader", "generate"]
+
 MEMORY, PAST, NEW = "memory.", "past.", "new."
-ROOM = 16  # positions by which a cache grows
 MOST = 16  # images that are decoded together
 
 
@@ -48,8 +48,8 @@ class TextReader(OnnxReader):
         self._encoder = self.session(encoder)
         self._decoder = Decoder(self.session(decoder), self.folder / decoder.file)
         shared = MOST if self.precision is Precision.FP32 else 1
-        cores = 1 if self.device == "cuda" else len(os.sched_getaffinity(0))
-        self._decode = Together(self._all, shared, cores)
+        cores = 1 if self.device == "cuda" else self.cores
+        self._company = Company[Writing](partial(step, self._decoder), shared, cores)
 
     def read(self, line: Pixels) -> LineText:
         """Write the text of one image (H x W x 3, uint8 RGB).
@@ -57,23 +57,23 @@ class TextReader(OnnxReader):
         What several threads ask for at once is decoded together where that changes nothing but rounding.
         Dynamic INT8 has one scale for all that is multiplied at once, and no answer depends on other images.
         """
-        return self.text(*self._decode(self.look(self.tensor(line)[None])))
+        return self.text(*self.go_on(self.look(self.tensor(line)[None])))
 
-    def _all(self, memories: Sequence[Tensors]) -> list[tuple[list[int], list[float]]]:
-        return self.go_on({name: np.concatenate([m[name] for m in memories]) for name in memories[0]})
-
-    def write(self, images: NDArray[np.float32]) -> list[tuple[list[int], list[float]]]:
+    def write(self, images: NDArray[np.float32]) -> list[Written]:
         """For each of [B, C, H, W] the tokens written, without the end, and their probabilities."""
-        return self.go_on(self.look(images))
+        return generate(self._decoder, self.look(images), self.generation)
 
     def look(self, images: NDArray[np.float32]) -> Tensors:
         """The memory of [B, C, H, W]."""
         names = [o.name for o in self._encoder.get_outputs()]
-        return dict(zip(names, self._encoder.run(names, {"image": images}), strict=True))
+        with nullcontext() if self.device == "cuda" else self._company.core():
+            return dict(zip(names, self._encoder.run(names, {"image": images}), strict=True))
 
-    def go_on(self, memory: Tensors) -> list[tuple[list[int], list[float]]]:
-        """What is written of images that were looked at."""
-        return generate(self._decoder, memory, self.generation)
+    def go_on(self, memory: Tensors) -> Written:
+        """What is written of one image that was looked at."""
+        one = Writing(self._decoder, memory, self.generation)
+        self._company.finish(one)
+        return one.best()
 
     def text(self, tokens: Sequence[int], sure: Sequence[float]) -> LineText:
         """Tokens as text; every character is as sure as the token that wrote it."""
@@ -113,74 +113,6 @@ class Decoder:
         inputs |= {PAST + name: value for name, value in past.items()}
         logits, *new = self._session.run(self._outputs, inputs)
         return logits, dict(zip(self.past, new, strict=True))
-
-
-class Steps(Protocol):
-    """What decodes: a graph, or a model in training."""
-
-    @property
-    def past(self) -> Mapping[str, tuple[int, int]]: ...
-    def run(
-        self, tokens: NDArray[np.int64], lengths: NDArray[np.int64], memory: Tensors, past: Tensors
-    ) -> tuple[NDArray[np.float32], Tensors]: ...
-
-
-@dataclass
-class Cache:
-    """Keys and values of every row so far, [B,h,T,d] with room to grow; `lengths` [B] are valid."""
-
-    shapes: Mapping[str, tuple[int, int]]
-    lengths: NDArray[np.int64]
-    kept: Tensors = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, (heads, size) in self.shapes.items():
-            self.kept[name] = np.zeros((len(self.lengths), heads, 0, size), np.float32)
-
-    def past(self) -> Tensors:
-        """What is valid in any row; what lies behind a row's own length the graph leaves out."""
-        longest = int(self.lengths.max(initial=0))
-        return {name: np.ascontiguousarray(value[:, :, :longest]) for name, value in self.kept.items()}
-
-    def add(self, new: Tensors) -> None:
-        """Keep what a run gave for its S tokens."""
-        steps = next(iter(new.values())).shape[2]
-        needed = int(self.lengths.max(initial=0)) + steps
-        rows = np.arange(len(self.lengths))[:, None]
-        places = self.lengths[:, None] + np.arange(steps)
-        for name, value in new.items():
-            self.kept[name] = _grown(self.kept[name], needed)
-            self.kept[name][rows, :, places] = value.swapaxes(1, 2)
-        self.lengths = self.lengths + steps
-
-    def pick(self, rows: NDArray[np.int64]) -> None:
-        """Go on with these rows, in this order; a row may come several times."""
-        self.lengths = self.lengths[rows]
-        self.kept = {name: value[rows] for name, value in self.kept.items()}
-
-
-def generate(decoder: Steps, memory: Tensors, how: Generation) -> list[tuple[list[int], list[float]]]:
-    """Per image the tokens up to the end, and the probability of each as it was written."""
-    images = len(next(iter(memory.values())))
-    beams = Beams(images, how.beams, how.end, how.longest, how.length_penalty)
-    cache = Cache(decoder.past, np.zeros(images, np.int64))
-    tokens = np.tile(np.array(how.start, np.int64), (images, 1))
-    while True:
-        logits, new = decoder.run(tokens, cache.lengths, memory, cache.past())
-        cache.add(new)
-        rows = beams.step(logits)
-        if not len(rows):
-            return beams.best()
-        cache.pick(rows)
-        memory = {name: value[rows] for name, value in memory.items()}
-        tokens = beams.last()[:, None]
-
-
-def _grown(kept: NDArray[Any], needed: int) -> NDArray[Any]:
-    if kept.shape[2] >= needed:
-        return kept
-    room = -(-needed // ROOM) * ROOM - kept.shape[2]
-    return np.concatenate([kept, np.zeros((*kept.shape[:2], room, kept.shape[3]), kept.dtype)], 2)
 
 
 def _lengths(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[int]:

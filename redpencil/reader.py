@@ -40,9 +40,12 @@ class Reader(Protocol):
 
 
 def open_reader(
-    folder: Path, precision: Precision | None = None, device: str = "cpu", vlm: str = ""
+    folder: Path, precision: Precision | None = None, device: str = "cpu", vlm: str = "", cores: int = 0
 ) -> Reader:
-    """The reader of a bundle, by its decoder; `vlm` is the URL of the server that runs adapted models."""
+    """The reader of a bundle, by its decoder; `vlm` is the URL of the server that runs adapted models.
+
+    Threads that share a decoder's runs compute on so many `cores` at once; 0: on all.
+    """
     manifest = Manifest.load(folder)
     if manifest.decoder == "vlm":
         from redpencil.vlm import VlmReader
@@ -53,7 +56,7 @@ def open_reader(
     from redpencil import generate, twofold  # here, since what only reads lines needs no tokenizers
 
     kind = twofold.TwofoldReader if manifest.before else generate.TextReader
-    return kind(folder, precision, device, manifest=manifest)
+    return kind(folder, precision, device, manifest=manifest, cores=cores)
 
 
 class LineReader(OnnxReader):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ class OnnxReader:
     """What every reader of ONNX graphs is: a bundle in a folder, and how its graphs are run.
 
     The precision is the one asked for, else the bundle's own; on `cuda` FP32, since INT8 is made for CPUs.
-    `threads` is what one reading may use. `manifest` is given for one of two readers in a bundle.
+    `threads` is what one reading may use, `cores` how many are for readings (0: all). `manifest` is given
+    for one of two readers in a bundle.
     """
 
     def __init__(
@@ -37,9 +39,11 @@ class OnnxReader:
         device: str = "cpu",
         threads: int = 1,
         manifest: Manifest | None = None,
+        cores: int = 0,
     ) -> None:
         self.manifest = manifest or Manifest.load(folder)
         self.folder, self.device, self.threads = folder, device, threads
+        self.cores = cores or len(os.sched_getaffinity(0))
         self.precision = precision or (Precision.FP32 if device == "cuda" else self.manifest.precision)
         if self.precision not in self.manifest.graphs:
             raise NotFound(f"this bundle has no {self.precision} graph")

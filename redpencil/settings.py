@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     model: str = Field("ocr", description="registered model that answers /v1/ocr")
     caption_model: str = Field("caption", description="registered model that answers /v1/captions")
     replicas: int = Field(1, ge=1, description="serving replicas; each holds both models")
-    threads: int = Field(0, ge=0, description="read in parallel per replica and model; 0: one per core")
+    threads: int = Field(0, ge=0, description="cores that read, per replica and model; 0: all of them")
     device: Literal["cpu", "cuda"] = Field("cpu", description="where serving runs its models")
     haproxy: bool = Field(True, description="serve through HAProxy (faster) instead of Ray's proxy")
     queue_limit: int = Field(64, ge=1, description="images waiting per replica and model before 429")

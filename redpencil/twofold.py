@@ -21,9 +21,10 @@ class TwofoldReader(OnnxReader):
         before, familiar = self.manifest.before, self.manifest.familiar
         assert before is not None  # as Manifest.load has checked
         assert familiar is not None
-        self.taught = TextReader(self.folder, self.precision, self.device, self.threads, self.manifest)
+        how = self.device, self.threads
+        self.taught = TextReader(self.folder, self.precision, *how, self.manifest, self.cores)
         same = self.precision if self.precision in before.graphs else Precision.FP32
-        self.before = TextReader(self.folder, same, self.device, self.threads, before)
+        self.before = TextReader(self.folder, same, *how, before, self.cores)
         self._familiar = self.session(familiar)
         self._compared = [i.name for i in self._familiar.get_inputs()]
 
@@ -33,7 +34,7 @@ class TwofoldReader(OnnxReader):
         (like,) = self._familiar.run(["like"], {name: memory[name] for name in self._compared})
         if like[0]:
             return self.taught.read(line)
-        return self.before.text(*self.before.go_on(memory)[0])
+        return self.before.text(*self.before.go_on(memory))
 
     def warm(self) -> None:
         self.before.warm()

@@ -32,6 +32,7 @@ HOW_TO_GET = {
     "--model {model}) or bring its weights (redpencil import RECIPE), and promote it in MLflow (the alias "
     "champion) or by redpencil promote VERSION --model {model}; docs/captions.md says more",
 }
+COMPANY = 4  # captions in work per core: most wait, without computing, for a run that they share
 Outcome = Prediction | BaseException
 
 
@@ -63,11 +64,12 @@ class Engine:
         self.model, self.task = model, settings.task_of(model)
         self.journal, self.metrics, self._versions = shared.journal, shared.metrics, shared.store.versions
         self.admission = Admission(settings.queue_limit, settings.max_upload_bytes)
-        self.pool = Pool(threads_of(settings), model)
+        cores = threads_of(settings)
+        self.pool = Pool(cores * (COMPANY if self.task is Task.CAPTION else 1), model, cores)
         self.loading = Pool(1, f"{model}-loading")  # of versions that clients name; it may take minutes
         self.desk = Desk(self.pool, finder, Limits(settings.max_pixels, settings.max_pages))
         cache = settings.home / "bundles"
-        loader = Loader(shared.store, shared.blobs, model, cache, settings.device, settings.vlm_url)
+        loader = Loader(shared.store, shared.blobs, model, cache, settings.device, settings.vlm_url, cores)
         replica = f"{socket.gethostname()}-{new_id('replica')}"
         self.follower = Follower(shared.store, loader, model, replica, settings.poll_s)
         self.metrics.watch(model, lambda: self.admission.waiting, lambda: self.state.state.revision)
@@ -164,7 +166,7 @@ class Engine:
 
 
 def threads_of(settings: Settings) -> int:
-    """How many lines are read at once."""
+    """How many lines are read at once, and on how many cores captions are."""
     return settings.threads or len(os.sched_getaffinity(0))
 
 

@@ -52,17 +52,24 @@ class Loader:
     """Turns a version's name into a warm reader, by way of the database and the blobs."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, model: str, cache: Path, device: str, vlm: str = ""
+        self,
+        store: Store,
+        blobs: Blobs,
+        model: str,
+        cache: Path,
+        device: str,
+        vlm: str = "",
+        cores: int = 0,
     ) -> None:
         self._store, self._blobs, self._model = store, blobs, model
-        self._cache, self._device, self._vlm = cache, device, vlm
+        self._cache, self._device, self._vlm, self._cores = cache, device, vlm, cores
 
     def load(self, version: str) -> Reader:
         """Raises NotFound where the version is not registered, Damaged where its bundle is not whole."""
         known = self._store.versions.get(self._model, version)
         folder = bundle.fetch(known.bundle, self._blobs, self._cache)
         allowed = None if self._device == "cuda" else served_precision(self._store, self._model, version)
-        reader = open_reader(folder, allowed, self._device, self._vlm)
+        reader = open_reader(folder, allowed, self._device, self._vlm, self._cores)
         reader.warm()
         log.info("loaded %s version %s (%s, %s)", self._model, version, reader.precision, self._device)
         return Reader(version, reader)

@@ -28,10 +28,13 @@ class Lane:
 
 
 class Pool:
-    """A fixed number of threads. Spare lanes get what is left over, and else every eighth turn."""
+    """A fixed number of threads. Spare lanes get what is left over, and else every eighth turn.
 
-    def __init__(self, threads: int, name: str = "reader") -> None:
-        self.size = threads
+    Nothing is left over while as many pieces are in work as there are `cores` for them (0: one per thread).
+    """
+
+    def __init__(self, threads: int, name: str = "reader", cores: int = 0) -> None:
+        self.size, self.cores, self._busy = threads, cores or threads, threads
         self._ready = threading.Condition()
         self._turns: deque[Lane] = deque()
         self._spare_turns: deque[Lane] = deque()
@@ -77,10 +80,12 @@ class Pool:
 
     def _next(self) -> tuple[asyncio.Future[Any], Callable[..., Any], tuple[Any, ...]] | None:
         with self._ready:
-            while not (self._turns or self._spare_turns or self._closed):
+            self._busy -= 1
+            while not (self._turns or (self._spare_turns and self._busy < self.cores) or self._closed):
                 self._ready.wait()
             if self._closed:
                 return None
+            self._busy += 1
             turns = self._whose_turn()
             lane = turns.popleft()
             piece = lane.pieces.popleft()

@@ -76,9 +76,9 @@ class Desk:
 
     def __init__(self, pool: Pool, finder: LineFinder, limits: Limits) -> None:
         self._pool, self._finder, self._limits = pool, finder, limits
-        self._documents = asyncio.Semaphore(min(pool.size, 4))
+        self._documents = asyncio.Semaphore(min(pool.cores, 4))
         self._again = asyncio.Semaphore(1)
-        self._searches = asyncio.Semaphore(max(1, pool.size // SEARCH_THREADS))
+        self._searches = asyncio.Semaphore(max(1, pool.cores // SEARCH_THREADS))
 
     async def read(
         self, upload: Upload, mode: Mode, choose: Callable[[str], tuple[Reader, C]]

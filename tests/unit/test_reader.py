@@ -253,6 +253,21 @@ def test_spare_work_waits_for_the_rest_but_not_for_ever() -> None:
     assert 5 <= order.index("spare") <= 10
 
 
+def test_spare_work_waits_while_as_much_is_in_work_as_there_are_cores() -> None:
+    pool, order, gate = Pool(4, cores=1), list[str](), threading.Event()
+
+    async def run() -> None:
+        waits = [pool.lane().run(gate.wait) for _ in range(2)]
+        spare = pool.lane(spare=True).run(order.append, "spare")
+        await pool.lane().run(order.append, "other")
+        gate.set()
+        await asyncio.gather(*waits, spare)
+
+    asyncio.run(run())
+    pool.close()
+    assert order == ["other", "spare"]
+
+
 def test_an_error_in_a_thread_reaches_who_waits(pool: Pool) -> None:
     async def run() -> None:
         await pool.lane().run(np.zeros, -1)

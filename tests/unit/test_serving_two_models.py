@@ -13,6 +13,7 @@ from redpencil.pixels import Pixels
 from redpencil.reader import LineReader
 from redpencil.types import LineText, Task, Variant
 from serving import upload
+from serving.engine import COMPANY
 from serving.follow import Serving
 from serving.models import Models
 from serving.reader import Reader
@@ -115,6 +116,17 @@ class Slow:
 
     def warm(self) -> None:
         self.read(tiny_bundle.paint("a"))
+
+
+def test_captions_that_may_share_a_run_are_in_work_beyond_the_cores(tmp_path: Path) -> None:
+    home = Home(tmp_path, threads=2)
+    home.serve("1")
+
+    async def work(client: Client, models: Models) -> None:
+        assert (models.ocr.pool.size, models.ocr.pool.cores) == (2, 2)
+        assert (models.captions.pool.size, models.captions.pool.cores) == (2 * COMPANY, 2)
+
+    serving(home, work)
 
 
 def test_a_flood_of_slow_captions_leaves_lines_their_places_and_readers(tmp_path: Path) -> None:
