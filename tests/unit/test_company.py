@@ -120,18 +120,23 @@ def test_a_place_that_is_free_is_taken_by_who_waits_for_one() -> None:
 
 def test_what_is_open_is_divided_among_free_cores() -> None:
     step = Stopped()
-    company, tasks = Company(step, most=16, cores=2), [Task(name, 3) for name in "abcdef"]
+    company, tasks = Company(step, most=16, cores=2), [Task(name, 4) for name in "abcdef"]
     with ThreadPoolExecutor(6) as pool:
-        futures = [pool.submit(company.finish, task) for task in tasks[:2]]
+        with company.core():
+            futures = [pool.submit(company.finish, tasks[0])]
+            step.next()
+            futures += [pool.submit(company.finish, task) for task in tasks[1:]]
+            until(lambda: len(company._open) == 5)
+            step.go()
+            step.next()
+        step.go()
         step.next()
         step.next()
-        futures += [pool.submit(company.finish, task) for task in tasks[2:]]
-        until(lambda: len(company._open) == 4)
         for _ in range(30):
             step.go()
         for future in futures:
             future.result(WAIT)
-    assert max(len(shared) for task in tasks for shared in task.with_) < 6
+    assert [len(shared) for shared in tasks[0].with_[:3]] == [1, 6, 3]
 
 
 def test_as_many_threads_as_cores_do_each_their_own_work() -> None:
@@ -204,6 +209,7 @@ def test_sixteen_threads_are_all_answered(most: int, cores: int) -> None:
         with lock:
             at_once += 1
             peak = max(peak, at_once)
+        threading.Event().wait(0.0003 * (1 + len(those) % 3))
         advance(those)
         with lock:
             at_once -= 1
@@ -212,7 +218,7 @@ def test_sixteen_threads_are_all_answered(most: int, cores: int) -> None:
 
     def finish(task: Task) -> None:
         with company.core():
-            pass
+            threading.Event().wait(0.0005)
         company.finish(task)
 
     with ThreadPoolExecutor(16) as pool:
