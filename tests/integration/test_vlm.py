@@ -4,6 +4,7 @@ import base64
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -260,12 +261,14 @@ def test_what_cannot_be_served_is_said(
     assert said in capsys.readouterr().err
 
 
-def test_a_version_goes_on_from_its_adapters(base: Path, bundle: Path) -> None:
-    hyper = qwen_vl_lora.RECIPE.defaults.updated({"base": "a name that does not count", **OWN})
+def test_a_version_goes_on_from_its_adapters(base: Path, bundle: Path, tmp_path: Path) -> None:
+    hyper = qwen_vl_lora.RECIPE.defaults.updated(OWN)
     again, model = qwen_vl_lora.build(bundle, (), replace(hyper, form="auto")), adapted(base)
     assert again.as_adapters
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
     assert not qwen_vl_lora.build(bundle, (), replace(hyper, form="onnx")).as_adapters
+    moved = shutil.copytree(base, tmp_path / "moved")
+    assert qwen_vl_lora.build(bundle, (), replace(hyper, base=str(moved))).shape["base"] == str(moved)
 
 
 def test_a_bundle_of_adapters_contradicts_itself_aloud(bundle: Path) -> None:
