@@ -29,9 +29,12 @@ def straightened(line: Pixels) -> Pixels:
     ink = _ink(small)
     if not ink.any():
         return line
-    slope = _slope(ink) if small.shape[1] <= WIDEST_PX else 0.0
-    level = _tight(_level(small, slope) if abs(slope) >= LEVEL else small)
-    return line if level is small else level
+    level, slope = small, _slope(ink) if small.shape[1] <= WIDEST_PX else 0.0
+    if abs(slope) >= LEVEL:
+        level = _level(small, slope)
+        ink = _ink(level)
+    tight = _tight(level, ink)
+    return line if tight is small else tight
 
 
 def _small(line: Pixels) -> Pixels:
@@ -77,9 +80,9 @@ def _level(line: Pixels, slope: float) -> Pixels:
     return sheared
 
 
-def _tight(line: Pixels) -> Pixels:
+def _tight(line: Pixels, ink: Ink) -> Pixels:
     """Without the rows that hold next to nothing."""
-    so_far = _ink(line).sum(1).cumsum()
+    so_far = ink.sum(1).cumsum()
     if so_far[-1] == 0:
         return line
     top, below = np.searchsorted(so_far / so_far[-1], (STRAY, 1 - STRAY)).tolist()

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 
 import compiled_once
 import pytest
+from service_house import World
 
 compiled_once.use()
 MEMORY = Path("/dev/shm")
@@ -20,3 +21,11 @@ def tmp_path() -> Iterator[Path]:
     folder = MEMORY if MEMORY.is_dir() else None
     with TemporaryDirectory(prefix="redpencil-", dir=folder, ignore_cleanup_errors=True) as made:
         yield Path(made)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """Services in a house of their own, unless a file furnishes another."""
+    world = World(tmp_path)
+    yield world
+    world.store.close()

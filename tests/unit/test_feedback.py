@@ -1,7 +1,6 @@
 """Corrections: kept for good, checked, listed, revoked, moved in bulk."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,6 @@ from service_house import Client, World, error, post
 
 from redpencil.snapshot import take
 from redpencil.types import ModelVersion, Task
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.store.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Transitions of what is served: one row, one ledger entry, aliases that follow."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -11,13 +9,6 @@ from redpencil.errors import Conflict, NotFound, NotReady, Refused
 from redpencil.registry import Registry
 from redpencil.types import Outcome
 from services import promote
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.store.close()
 
 
 def settle(world: World) -> None:

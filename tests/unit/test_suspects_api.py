@@ -1,8 +1,6 @@
 """Doubted corrections over HTTP: seen by a person, confirmed, taken back or corrected anew."""
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,13 +8,6 @@ import store_parts
 from service_house import Client, World, error
 
 from redpencil.types import Doubt
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.store.close()
 
 
 @pytest.fixture

@@ -1,20 +1,11 @@
 """Corrections moved in bulk: what the export writes the import reads, and says of every line why not."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from service_house import Client, World, post
 
 from services import transfer
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path)
-    yield world
-    world.store.close()
 
 
 @pytest.fixture
