@@ -28,7 +28,7 @@ from benchmarks.learning.sets import Unseen, arriving, unseen_lines
 from redpencil.asking import Candidate, choose
 from redpencil.types import LineText
 from training import data, recipe
-from training.data import Line
+from training.crops import Line
 from training.frozen import Frozen
 from training.recipe import LineModel
 

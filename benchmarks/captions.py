@@ -30,7 +30,7 @@ from redpencil.formats import open_pages
 from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
-from training.data import Line
+from training.crops import Line
 from training.hyper import Hyper
 from training.job import BEST, Lines, load, restore
 from training.learner import Learner

@@ -28,7 +28,7 @@ from redpencil.generate import Decoder, Tensors, TextReader, generate
 from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import recipe
-from training.data import Line
+from training.crops import Line
 
 TEXTS = tuple(f"word{n} follows word{n + 1} and word{n + 2}" for n in range(300))
 

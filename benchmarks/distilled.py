@@ -27,7 +27,7 @@ from redpencil.bundle import Manifest
 from redpencil.metrics import cer
 from redpencil.reader import LineReader, read_parallel
 from training import base, data
-from training.data import Line
+from training.crops import Line
 from training.hyper import Hyper
 from training.recipes import crnn
 from training.unlabelled import SURE

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from training.data import Line
+from training.crops import Line
 from training.device import autocast
 from training.job import Lines
 from training.learner import Batch, Lessons

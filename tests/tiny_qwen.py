@@ -20,7 +20,7 @@ from redpencil.pixels import Pixels, whole
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Correction, Image, Kind, Run, RunState, Task
-from training.data import Line
+from training.crops import Line
 from training.render import Wear, demo_font, draw, worn
 
 WORDS = ["red", "pencil", "reads", "ten", "lines", "by", "heart", "and", "then", "stops"]

@@ -1,4 +1,4 @@
-"""From a snapshot to batches: crops, the validation part, rehearsal, augmentation, cached features.
+"""From corrected lines to batches: the validation part, rehearsal, augmentation, cached features.
 
 Everything is deterministic by seed, and an epoch depends on its number alone, so a resumed run
 meets the batches that the interrupted one would have met.
@@ -7,11 +7,10 @@ meets the batches that the interrupted one would have met.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from itertools import groupby, product
-from typing import TYPE_CHECKING
+from itertools import product
 
 import numpy as np
 import torch
@@ -21,51 +20,22 @@ from torch.nn import functional as F
 from redpencil import linepack, vocab
 from redpencil.ctc_beam import ctc
 from redpencil.errors import BadInput
-from redpencil.pixels import Pixels, crop_line, open_pages
+from redpencil.pixels import Pixels
 from redpencil.types import LineText, Member
 from training import common_words
 from training.ahead import ahead
 from training.augment import augment
+from training.crops import Line
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import LineModel
-
-if TYPE_CHECKING:
-    from redpencil.blobs import Blobs
 
 FEWEST_LINES = 60  # below, every line is needed for learning
 FEWEST_ASIDE = 3  # groups; fewer would tell of their own kind alone, and end what others need
 EASTERN = "\u2e80"  # Chinese, Japanese and Korean begin here
 BLACK_LETTER = "black letter"
 BRINGS = 0.1  # share of the corrected lines that must be in a script for its primer to be opened
-MOST_BYTES = 2**30  # of pixels that a worker keeps in memory
 WIDTH_JITTER = 0.15  # of the logarithm of width over height
-
-Source = Pixels | Callable[[], Pixels]
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line to learn from; `key` is its correction's id, empty for rehearsal.
-
-    Lines of the same `place` are several texts of one image, which they share. `source` is the image, or
-    what decodes it.
-    """
-
-    source: Source
-    text: str
-    key: str = ""
-    group: str = ""
-    place: str = ""
-
-    @property
-    def image(self) -> Pixels:
-        return self.source if isinstance(self.source, np.ndarray) else self.source()
-
-    @property
-    def image_id(self) -> str:
-        """The same for all lines of one image."""
-        return self.place or self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,39 +54,6 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(getattr(self, f.name).to(device) for f in fields(self)))
-
-
-def lines(members: Sequence[Member], blobs: Blobs, max_pixels: int, max_pages: int) -> list[Line]:
-    """The members' lines as serving cuts them, in the same order.
-
-    Each image is decoded once, as long as there is room in memory; then one that nothing is cut out of is
-    decoded anew whenever somebody looks at it.
-    """
-    cut: dict[str, Line] = {}
-    room = MOST_BYTES
-    for image, group in groupby(sorted(members, key=lambda m: m.image), key=lambda m: m.image):
-        here = list(group)
-        places = {_place(m): m for m in here}
-        look = partial(_cut, blobs, image, [*places.values()], max_pixels, max_pages)
-        later = room <= 0 and len(places) == 1
-        sources: Sequence[Source] = [partial(_only, look)] if later else look()
-        room -= sum(pixels.nbytes for pixels in sources if isinstance(pixels, np.ndarray))
-        of = dict(zip(places, sources, strict=True))
-        cut |= {m.correction: Line(of[_place(m)], m.text, m.correction, m.group, _place(m)) for m in here}
-    return [cut[m.correction] for m in members]
-
-
-def _only(look: Callable[[], Sequence[Pixels]]) -> Pixels:
-    return look()[0]
-
-
-def _place(member: Member) -> str:
-    return f"{member.image}/{member.page}/{member.polygon}"
-
-
-def _cut(blobs: Blobs, image: str, places: Sequence[Member], max_pixels: int, max_pages: int) -> list[Pixels]:
-    pages = open_pages(blobs.get(image), None, max_pixels, max_pages)
-    return [crop_line(pages[m.page], m.polygon).copy() for m in places]
 
 
 def rehearsal(hyper: Hyper) -> list[Line]:

@@ -25,7 +25,8 @@ from redpencil import linepack
 from redpencil.errors import RedpencilError
 from redpencil.pixels import Pixels
 from training import priority, validate
-from training.data import Batch, Batches, Line, Stock, batched
+from training.crops import Line
+from training.data import Batch, Batches, Stock, batched
 from training.hyper import Hyper
 from training.job import BEST, Lines, load, restore
 from training.loop import Loop

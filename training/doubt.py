@@ -18,7 +18,8 @@ from redpencil.language import Language
 from redpencil.metrics import distance
 from redpencil.suspects import Opinion, Seen
 from training import reach, side_by_side
-from training.data import Batch, Line, batched
+from training.crops import Line
+from training.data import Batch, batched
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import FOLLOWED, LineModel

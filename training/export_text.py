@@ -26,7 +26,7 @@ from redpencil.generate import TextReader
 from redpencil.pixels import Pixels, to_tensor
 from redpencil.types import Precision
 from training import dynamic_int8
-from training.data import Line
+from training.crops import Line
 from training.export import beyond_chance
 from training.image_to_text import ImageToText
 from training.quantize import Twin

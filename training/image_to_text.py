@@ -25,7 +25,7 @@ from training.augment import augment
 from training.learner import Learner, Lessons
 
 if TYPE_CHECKING:
-    from training.data import Line
+    from training.crops import Line
     from training.hyper import Hyper
     from training.job import Lines
 

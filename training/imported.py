@@ -16,7 +16,7 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import ModelVersion
 from training import recipe, tokens
-from training.data import Line
+from training.crops import Line
 from training.learner import Learner
 
 SHOWN = 24  # golden lines on which the graphs are checked and INT8 is fitted

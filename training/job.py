@@ -17,7 +17,8 @@ from redpencil.bundle import fetch
 from redpencil.errors import Damaged, RedpencilError
 from redpencil.settings import Settings
 from redpencil.types import Member, Run, Snapshot, Split
-from training import data, recipe
+from training import crops, data, recipe
+from training.crops import Line
 from training.hyper import Hyper
 from training.learner import Learner
 
@@ -38,19 +39,19 @@ class Lines:
     corrected lines that its parent knows and that it goes over again, a primer of new scripts, and
     uncorrected lines as its teacher reads them, which are rehearsed as well."""
 
-    learn: list[data.Line]
-    validate: list[data.Line]
-    rehearse: list[data.Line] = field(default_factory=list)
-    again: list[data.Line] = field(default_factory=list)
-    primer: list[data.Line] = field(default_factory=list)
-    read: list[data.Line] = field(default_factory=list)
+    learn: list[Line]
+    validate: list[Line]
+    rehearse: list[Line] = field(default_factory=list)
+    again: list[Line] = field(default_factory=list)
+    primer: list[Line] = field(default_factory=list)
+    read: list[Line] = field(default_factory=list)
 
     @property
     def a_pass(self) -> int:
         """How many are met in a pass: all that are new, as many of those before, and the primer."""
         return len(self.learn) + min(len(self.learn), len(self.again)) + len(self.primer)
 
-    def shown(self) -> list[data.Line]:
+    def shown(self) -> list[Line]:
         """What graphs are checked with and INT8 is fitted to: all that is new, and of other kinds as many."""
         rng, most = np.random.default_rng(0), max(len(self.learn), FEWEST_SHOWN)
         others = (self.again, self.read, self.rehearse)
@@ -121,13 +122,13 @@ class Job:
     def lines(self, blobs: Blobs) -> Lines:
         """What is new, some of the rest, and the rehearsal; the holdout is never opened here."""
         most = self.settings.max_pixels, self.settings.max_pages
-        cut = data.lines([*self.again, *self.new], blobs, *most)
+        cut = crops.lines([*self.again, *self.new], blobs, *most)
         rehearsed = data.rehearsal(self.hyper) if self.hyper.replay else []
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]
         primer = data.primer(self.hyper, self.new or self.old, self.old if self.new else ())
-        read = [replace(line, key="", place="") for line in data.lines(self.read, blobs, *most)]
+        read = [replace(line, key="", place="") for line in crops.lines(self.read, blobs, *most)]
         return Lines(new or old, aside, rehearsed, old if new else [], primer, read)
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:

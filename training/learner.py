@@ -15,7 +15,7 @@ from redpencil.pixels import Pixels, Preprocessing
 from redpencil.settings import Settings
 
 if TYPE_CHECKING:
-    from training.data import Line
+    from training.crops import Line
     from training.hyper import Hyper
     from training.job import Lines
 

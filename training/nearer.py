@@ -25,7 +25,7 @@ from training.to_onnx import to_onnx
 from training.weights import constants
 
 if TYPE_CHECKING:
-    from training.data import Line
+    from training.crops import Line
 
 NEIGHBOURS = 5  # at most, and at most a quarter of either kind
 SAME = 0.9  # cosine of an image with itself, seen again in another precision

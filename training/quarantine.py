@@ -15,8 +15,8 @@ from redpencil.bundle import fetch
 from redpencil.store import Store
 from redpencil.suspects import BOUND, Suspicion, weigh
 from redpencil.types import Correction, Doubt, Member, Split, Task
-from training import data, recipe, workers
-from training.data import Line
+from training import crops, data, recipe, workers
+from training.crops import Line
 from training.doubt import Sight, Statement, see
 from training.hyper import yes_or_no
 from training.job import Job
@@ -107,7 +107,7 @@ def _seen(job: Job, blobs: Blobs, stated: Sequence[Stated]) -> Sight | None:
     if not isinstance(build(), LineModel):
         return None
     most = job.settings.max_pixels, job.settings.max_pages
-    cut = data.lines([m for m, _ in stated], blobs, *most)
+    cut = crops.lines([m for m, _ in stated], blobs, *most)
     said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
     return see(cast(Callable[[], LineModel], build), said, job.hyper)
 

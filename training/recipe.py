@@ -25,7 +25,7 @@ from training.spoken import told
 
 if TYPE_CHECKING:
     from redpencil.settings import Settings
-    from training.data import Line
+    from training.crops import Line
     from training.job import Lines
 
 NOT_HYPER = ("parent", "teacher", "doubt", "reach")

@@ -21,7 +21,7 @@ from redpencil.metrics import distance
 from redpencil.pixels import Pixels
 from redpencil.reader import open_reader
 from redpencil.types import Member, Split
-from training import data
+from training import crops
 from training.job import Ended, Job
 from training.track import Page
 
@@ -54,7 +54,7 @@ class Sample:
 def samples(job: Job, blobs: Blobs, before: Path | None, after: Path) -> list[Sample]:
     """Lines of both sides, read by the bundles in two folders."""
     members = [m for split in (Split.HOLDOUT, Split.TRAIN) for m in some(job.snapshot.side(split))]
-    lines = data.lines(members, blobs, job.settings.max_pixels, job.settings.max_pages)
+    lines = crops.lines(members, blobs, job.settings.max_pixels, job.settings.max_pages)
     vlm = job.settings.vlm_url
     old, new = open_reader(before, vlm=vlm) if before else None, open_reader(after, vlm=vlm)
     return [

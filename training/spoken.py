@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from redpencil.language import Language
 
 if TYPE_CHECKING:
-    from training.data import Line
+    from training.crops import Line
 
 
 def told(language: Language | None, lines: Sequence[Line], before: Container[str]) -> Language:

@@ -22,7 +22,8 @@ from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, exact, wer
 from redpencil.pixels import Pixels, scaled_for, to_tensor
 from training.ahead import ahead
-from training.data import Deck, Line
+from training.crops import Line
+from training.data import Deck
 from training.hyper import Hyper
 from training.image_to_text import ImageToText, cross_entropy
 from training.job import Lines

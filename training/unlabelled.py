@@ -14,7 +14,7 @@ from redpencil.reader import open_reader, read_parallel
 from redpencil.snapshot import side_of
 from redpencil.store import Store
 from redpencil.types import Member, Split
-from training import data, workers
+from training import crops, workers
 from training.job import Job
 
 SURE = 0.9
@@ -54,7 +54,7 @@ def _said(job: Job, store: Store, blobs: Blobs, asked: Sequence[Member]) -> dict
     model, version = job.run.model, job.run.params["teacher"]
     folder = fetch(store.versions.get(model, version).bundle, blobs, job.settings.home / "bundles")
     teacher = open_reader(folder, served_precision(store, model, version), vlm=job.settings.vlm_url)
-    lines = data.lines(asked, blobs, job.settings.max_pixels, job.settings.max_pages)
+    lines = crops.lines(asked, blobs, job.settings.max_pixels, job.settings.max_pages)
     found = read_parallel(teacher, [line.image for line in lines], workers.threads(job.settings))
     read = zip(asked, found, strict=True)
     return {m.correction: r.text for m, r in read if r.text and r.confidence >= SURE}

@@ -11,7 +11,7 @@ import torch
 
 from redpencil.suspects import BOUND, Seen, weigh
 from training import data, reach
-from training.data import Line
+from training.crops import Line
 from training.device import autocast
 from training.doubt import Statement, see
 from training.hyper import Hyper

@@ -21,7 +21,7 @@ from redpencil.snapshot import side_of
 from redpencil.straight import straightened
 from redpencil.types import Split
 from training import data
-from training.data import Line
+from training.crops import Line
 from training.frozen import Frozen
 from training.recipe import LineModel
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 
-from training.data import Line
+from training.crops import Line
 
 LANGUAGES = {
     "fraktur_archiscribe": "frk",

@@ -21,7 +21,7 @@ from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import dynamic_int8, half
-from training.data import Line
+from training.crops import Line
 from training.job import Lines, learned, restore
 from training.recipe import find
 from training.recipes.clip_prefix import ClipPrefix, ClipPrefixHyper, build

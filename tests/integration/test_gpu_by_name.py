@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from training import frozen, recipe
-from training.data import Line
+from training.crops import Line
 from training.device import autocast
 from training.image_to_text import ImageToText
 from training.job import Lines

@@ -13,9 +13,9 @@ from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Doubt, Member, ModelVersion, RunState
-from training import data
+from training import crops
 from training import freeze as freezing
-from training.data import Line
+from training.crops import Line
 from training.freeze import freeze
 from training.job import Job, Lines
 
@@ -120,7 +120,7 @@ def test_images_that_memory_has_no_room_for_are_decoded_when_they_are_looked_at(
 ) -> None:
     job, blobs = a_job(settings, store), Blobs.open(settings.blobs)
     kept = job.lines(blobs)
-    monkeypatch.setattr(data, "MOST_BYTES", 3 * kept.learn[0].image.nbytes)
+    monkeypatch.setattr(crops, "MOST_BYTES", 3 * kept.learn[0].image.nbytes)
     later = job.lines(blobs)
     sources = [line.source for line in (*later.learn, *later.validate)]
     assert 0 < sum(isinstance(source, np.ndarray) for source in sources) <= 4

@@ -16,8 +16,9 @@ from redpencil import patience
 from redpencil.errors import Busy, Damaged, NotReady
 from redpencil.types import Member, Snapshot, Split, Task
 from training import model_card, priority, report, track
+from training.crops import Line
 from training.cycle import words
-from training.data import Line, Stock
+from training.data import Stock
 from training.device import autocast, own_device
 from training.follow import Follower, told
 from training.freeze import nothing_to_learn

@@ -16,7 +16,7 @@ from redpencil.errors import Damaged
 from redpencil.reader import open_reader
 from redpencil.twofold import TwofoldReader
 from redpencil.types import Precision
-from training.data import Line
+from training.crops import Line
 from training.nearer import Nearer, keep
 from training.recipes import catr
 

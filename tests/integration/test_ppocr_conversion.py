@@ -18,7 +18,7 @@ from redpencil.pixels import to_tensor
 from redpencil.reader import LineReader
 from redpencil.types import Precision
 from training import data
-from training.data import Line
+from training.crops import Line
 from training.export import with_language, write_graph
 from training.frozen import Frozen
 from training.recipe import FOLLOWED, LineModel

@@ -5,7 +5,7 @@ import numpy as np
 from benchmarks.learning.arms import begin
 from redpencil import linepack
 from training import common_words, data
-from training.data import Line
+from training.crops import Line
 from training.primers import long_s, modern
 from training.recipes import ppocr
 

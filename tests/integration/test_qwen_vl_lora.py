@@ -23,7 +23,7 @@ from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
 from redpencil.types import Precision
 from training import qwen_hub
-from training.data import Line
+from training.crops import Line
 from training.job import Lines, learned, restore
 from training.qwen_vision import Vision
 from training.recipes import catr, qwen_vl_lora

@@ -13,7 +13,8 @@ from redpencil import vocab
 from redpencil.bundle import Generation, Manifest
 from redpencil.errors import BadInput, NotFound
 from training import data, recipe
-from training.data import Batches, Line
+from training.crops import Line
+from training.data import Batches
 from training.hyper import Hyper
 from training.recipes import crnn
 

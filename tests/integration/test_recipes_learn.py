@@ -9,7 +9,8 @@ import torch
 from benchmarks.learning.arms import begin, learn
 from benchmarks.learning.sets import Unseen
 from redpencil import linepack
-from training.data import Line, rehearsal
+from training.crops import Line
+from training.data import rehearsal
 from training.recipe import LineModel
 from training.recipes import crnn, ppocr
 from training.render import Wear, demo_font, demo_lines, draw, worn

@@ -12,7 +12,7 @@ import torch
 from pyarrow.fs import LocalFileSystem
 
 from training import text_lessons, tokens
-from training.data import Line
+from training.crops import Line
 from training.job import Lines
 from training.loop import Loop
 from training.place import Alone

@@ -23,7 +23,7 @@ from redpencil.errors import BadInput
 from redpencil.pixels import to_tensor
 from redpencil.reader import open_reader
 from redpencil.types import Precision
-from training.data import Line
+from training.crops import Line
 from training.job import Lines
 from training.recipes.vit_gated import RECIPE, VitGated, VitGatedHyper, another, build
 from training.render import draw

@@ -21,7 +21,7 @@ from redpencil.errors import BadInput
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision, Task
 from training import causal_lm, half, lora, pretrained, tokens
-from training.data import Line
+from training.crops import Line
 from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named
 from training.recipe import OF_WRITING, Recipe

@@ -37,7 +37,7 @@ from training.taught import NEVER, Joined, Taught, apart, more
 from training.weights import constants, fill, layers_in_order
 
 if TYPE_CHECKING:
-    from training.data import Line
+    from training.crops import Line
 
 STAY = 0.1  # price of moving what the neck says of rehearsed lines, per squared unit
 

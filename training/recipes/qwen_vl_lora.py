@@ -24,7 +24,7 @@ from redpencil.settings import Settings
 from redpencil.types import Precision, Task
 from redpencil.vlm import start_of
 from training import causal_lm, half, lora, pretrained, qwen_hub, tokens
-from training.data import Line
+from training.crops import Line
 from training.hyper import Hyper
 from training.image_to_text import ImageToText, Named
 from training.qwen_vision import Vision
