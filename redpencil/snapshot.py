@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from redpencil import checkpoints
 from redpencil.types import Correction, Member, ModelVersion, Run, Snapshot, Split, Task
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def take(store: Store, task: Task) -> Snapshot:
 
 def outdated(store: Store, run: Run) -> list[str]:
     """What a run would still learn that counts no longer: revoked, or its place corrected anew."""
-    if run.snapshot is None or run.version is not None:
+    if run.snapshot is None or run.version is not None or checkpoints.asked(run):
         return []
     kept = store.snapshots.get(run.snapshot)
     live = {c.id for c in store.corrections.live(kept.task)} | store.doubts.left_out(run.id)

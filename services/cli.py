@@ -31,7 +31,7 @@ app.callback()(ports.direct)
 app.add_typer(cli_experiment.experiment, name="experiment")
 app.command("dataset")(cli_import.dataset)
 app.command("import")(cli_import.import_)
-for command in (cli_runs.retrain, cli_runs.runs, cli_runs.cancel, cli_runs.resume):
+for command in (cli_runs.retrain, cli_runs.runs, cli_runs.cancel, cli_runs.resume, cli_runs.checkpoint):
     app.command()(command)
 
 

@@ -85,6 +85,28 @@ def resume(
     _told(follow(api, again["id"], quiet=json) if wait else again, json)
 
 
+@in_words
+def checkpoint(
+    run: Annotated[str, typer.Argument(help="run id, as `runs` lists it")],
+    epoch: Annotated[
+        int | None, typer.Argument(help="make a version of this one; left out: list what there is")
+    ] = None,
+    wait: Wait = True,
+    json: AsJson = False,
+) -> None:
+    """List the checkpoints that outlive a run, or make a version of one: exported, judged, ready to be asked.
+
+    Such a version is asked with `redpencil predict --version N`, and promoted like any other.
+    Examples: redpencil checkpoint run_0199...; redpencil checkpoint run_0199... 5
+    """
+    api, path = Client(Settings()), f"/v1/training-runs/{run}/checkpoints"
+    if epoch is not None:
+        made = api.send(f"{path}/{epoch}")
+        return _told(follow(api, made["id"], quiet=json) if wait else made, json)
+    answer = api.read(path)
+    show.as_json(answer) if json else show.lines(told.checkpoints(run, answer))
+
+
 def _last_failed(api: Client, model: str | None) -> str:
     failed = api.read("/v1/training-runs", model=model, state="failed", limit=1)["items"]
     if not failed:

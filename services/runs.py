@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 
+from redpencil import checkpoints
 from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.snapshot import outdated
@@ -85,6 +86,27 @@ def log(id: str, house: Here) -> dict[str, Any]:
 def cancel(id: str, house: Here) -> dict[str, Any]:
     """A waiting run is over at once; a running one is asked to stop, and made to after a while."""
     return of_run(house.store.runs.cancel(id), house.settings.mlflow)
+
+
+@router.get("/{id}/checkpoints")
+def checkpoints_of(id: str, house: Here) -> dict[str, Any]:
+    """The checkpoints that outlive a run: epoch, step, hyper-parameters and what was measured of each."""
+    house.store.runs.get(id)
+    return {"items": checkpoints.kept(house.settings, id)}
+
+
+@router.post("/{id}/checkpoints/{epoch}", status_code=202)
+def to_version(id: str, epoch: int, house: Here, once: OnceOnly) -> Response:
+    """Queue a run that makes a version of a checkpoint: exported, judged, to be asked for and promoted."""
+    return once(lambda: _of_checkpoint(house, id, epoch, once))
+
+
+def _of_checkpoint(house: House, id: str, epoch: int, once: Once) -> Answer:
+    run = house.store.runs.get(id)
+    params = checkpoints.to_version(house.settings, run, epoch)
+    with once.transaction() as answered:
+        made = queue(house.store, run.model, run.recipe, checkpoints.ASKED, params, run.snapshot)
+        return answered(202, of_run(made, house.settings.mlflow))
 
 
 @router.post("/{id}/resume", status_code=202)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from croniter import croniter
 
+from redpencil import checkpoints
 from redpencil.errors import BadInput
 from redpencil.ids import new_id
 from redpencil.settings import Settings
@@ -16,6 +17,7 @@ from redpencil.types import Run, RunState, Task
 
 WAITING = (RunState.QUEUED, RunState.RUNNING)
 IN_VAIN = (RunState.FAILED, RunState.CANCELLED)
+LEARNING = tuple(state for state in RunState if state not in IN_VAIN)
 AGAIN_S = 3600.0
 """So long after a run has failed or was cancelled, corrections start no other."""
 
@@ -65,7 +67,7 @@ class Schedule:
         return "cron" if at is not None and at <= self._clock() else None
 
     def _count(self, model: str) -> str | None:
-        wanted, last = self._settings.retrain_after, next(iter(self._store.runs.list(model, limit=1)), None)
+        wanted, last = self._settings.retrain_after, self._last(model, list(RunState))
         if last and last.state in IN_VAIN and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
         return "corrections" if wanted and self.new_corrections(model, wanted) >= wanted else None
@@ -79,10 +81,9 @@ class Schedule:
         by_cron = self._store.runs.list(model, trigger="cron", limit=1)
         return max(by_cron[0].created_at if by_cron else self._since, self._passed.get(model, 0.0))
 
-    def _last(self, model: str) -> Run | None:
+    def _last(self, model: str, states: Sequence[RunState] = LEARNING) -> Run | None:
         """The last that learned or is about to: what one in vain has seen is still new."""
-        learning = [state for state in RunState if state not in IN_VAIN]
-        return next(iter(self._store.runs.list(model, learning, limit=1)), None)
+        return next(iter(self._store.runs.list(model, states, limit=1, besides=checkpoints.ASKED)), None)
 
 
 def usual_recipe(settings: Settings, model: str) -> str:
@@ -91,9 +92,16 @@ def usual_recipe(settings: Settings, model: str) -> str:
 
 
 def queue(
-    store: Store, model: str, recipe: str, trigger: str, params: dict[str, object] | None = None
+    store: Store,
+    model: str,
+    recipe: str,
+    trigger: str,
+    params: dict[str, object] | None = None,
+    snapshot: str | None = None,
 ) -> Run:
-    """Add a run; it starts as soon as no other is running and none older waits."""
-    run = Run(new_id("run"), model, recipe, RunState.QUEUED, trigger, time.time(), params or {})
+    """Add a run; it starts as soon as no other is running and none older waits. `snapshot`: what it
+    learns from, else the corrections as they stand when it starts."""
+    now, state = time.time(), RunState.QUEUED
+    run = Run(new_id("run"), model, recipe, state, trigger, now, params or {}, snapshot=snapshot)
     store.runs.add(run)
     return run

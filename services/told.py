@@ -89,6 +89,15 @@ def runs(answer: Json) -> Iterator[str]:
         yield "... and older ones: --limit says how many are listed"
 
 
+def checkpoints(run: str, answer: Json) -> Iterator[str]:
+    """The answer of /v1/training-runs/ID/checkpoints: each epoch with what was measured then."""
+    if not answer["items"]:
+        yield f"{run} kept none (a run keeps every so many-th epoch with --param keep_every=NUMBER)"
+    for one in answer["items"]:
+        scores = ", ".join(f"{name} {value:.4g}" for name, value in one["scores"].items())
+        yield f"epoch {one['epoch']}: {scores}"
+
+
 def run(run: Json) -> str:
     """How a run stands."""
     return ended(run) if run["state"] in OVER else going(run)

@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from redpencil import bundle, trial
+from redpencil import bundle, checkpoints, trial
 from redpencil.blobs import Blobs, write_durably
+from redpencil.checkpoints import ASKED
 from redpencil.errors import Busy, Conflict, NotFound, NotReady, RedpencilError
 from redpencil.prune import prune
 from redpencil.settings import Settings
@@ -168,8 +169,14 @@ class Cycle:
 
     def lineage(self, job: Job) -> dict[str, Any]:
         """Where the bundle comes from; origin and licence of the base go with all its descendants."""
-        own: dict[str, str | None] = {"run": self.id, "recipe": job.run.recipe, "snapshot": job.snapshot.id}
+        own: dict[str, str | None] = {
+            "run": job.taught_by,
+            "recipe": job.run.recipe,
+            "snapshot": job.snapshot.id,
+        }
         own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
+        if at := job.run.params.get(ASKED):
+            own[ASKED] = at
         before = self.parent(job)
         inherited = bundle.Manifest.load(before).lineage if before else {}
         return {k: v for k, v in inherited.items() if k in ORIGIN} | own
@@ -191,19 +198,21 @@ class Cycle:
             page.file(f"report/{picture.name}", picture.read_bytes())
         tags = {"snapshot": job.snapshot.id, "bundle.sha256": name, "recipe": job.run.recipe}
         tags |= {"parent": parent or "", "precision": bundle.Manifest.load(folder).precision.value}
-        told = f"{job.run.recipe} trained by {self.id} on {len(job.new)} corrections"
+        told = f"{job.run.recipe} trained by {job.taught_by} on {len(job.new)} corrections"
         if job.again:
             told += f" and again on {len(job.again)} that its parent knew"
         if job.read:
             told += (
                 f", and on {len(job.read)} that nobody corrected, as {job.run.params['teacher']} reads them"
             )
+        if of := checkpoints.asked(job.run):
+            told += f", as it was after epoch {of[1]}"
         if job.left_out:
             told += f"; {len(job.left_out)} were left out as probably wrong"
         version = page.registry.register(model, folder, tags, page.id, told)
         # Had it been registered before a machine was lost, that bundle counts, not one exported anew.
         name = page.registry.tags(model, version)["bundle.sha256"]
-        made = ModelVersion(model, version, name, time.time(), parent, job.snapshot.id, self.id)
+        made = ModelVersion(model, version, name, time.time(), parent, job.snapshot.id, job.taught_by)
         self.store.versions.add(made)
         self.store.runs.update(self.id, version=version)
         return version

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from redpencil import snapshot
+from redpencil import checkpoints, snapshot
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest
 from redpencil.errors import BadInput, Conflict
@@ -20,6 +21,8 @@ from training.job import Job
 def freeze(store: Store, run: Run, settings: Settings) -> Job:
     """The job of a run. The snapshot and the parent are chosen on first use and kept on the run."""
     chosen, blobs = recipe.find(run.recipe), Blobs.open(settings.blobs)
+    if of := checkpoints.asked(run):  # what nobody corrected is what there was when that run was asked for
+        run = replace(run, created_at=store.runs.get(of[0]).created_at)
     if run.snapshot is None:
         run = _choose(store, run, chosen, settings, blobs)
     assert run.snapshot is not None
@@ -65,6 +68,8 @@ def start(
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, blobs: Blobs) -> Run:
+    if checkpoints.asked(run):
+        raise BadInput("a version of a checkpoint is made by `redpencil checkpoint RUN EPOCH`")
     task, parent = settings.task_of(run.model), start(store, run.model, chosen, run.params, blobs)
     made = manifest_of(store, run.model, parent, blobs)
     taught = bool(checked(chosen, run.params, made, task).unlabelled)

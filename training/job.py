@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from redpencil import checkpoints
 from redpencil.blobs import Blobs
 from redpencil.bundle import fetch
 from redpencil.errors import Damaged, RedpencilError
@@ -84,6 +85,12 @@ class Job:
     def folder(self) -> Path:
         """Where this machine keeps what it works on for the run."""
         return working(self.settings, self.run.id)
+
+    @property
+    def taught_by(self) -> str:
+        """The run that learns: this one, or the one of whose checkpoint it makes a version."""
+        of = checkpoints.asked(self.run)
+        return of[0] if of else self.run.id
 
     @property
     def reach(self) -> float:

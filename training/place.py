@@ -14,6 +14,7 @@ import ray.train.torch
 import torch
 from pyarrow.fs import FileSystem, FileType
 
+from redpencil import checkpoints
 from training.device import own_device
 from training.job import BEST, described, load
 
@@ -55,7 +56,7 @@ class Kept:
         """Keep a state where it is its epoch's turn."""
         if self.every and state["epoch"] % self.every == 0:
             lasting = {name: value for name, value in state.items() if name != "optimiser"}
-            put(self.files, f"{self.folder}/epoch-{state['epoch']:04}.pt", lasting, self.about)
+            put(self.files, f"{self.folder}/{checkpoints.file(state['epoch'])}", lasting, self.about)
 
 
 def put(files: FileSystem, path: str, state: State, about: Mapping[str, Any]) -> None:

@@ -40,6 +40,8 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
     Only corrections are looked at that no run has seen yet, and those that wait for a person: the
     work grows with what is new. `params` of the run with doubt=false: it learns from everything.
     """
+    if job.taught_by != job.run.id:
+        return replace(job, left_out=store.doubts.left_out(job.taught_by))
     wanted = yes_or_no("doubt", job.run.params.get("doubt", True))
     if job.snapshot.task is not Task.OCR or not wanted:
         return job

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from redpencil.bundle import Manifest
+from redpencil.checkpoints import ASKED
 from redpencil.errors import BadInput, NotFound
 from redpencil.language import Language
 from redpencil.types import Task
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from training.crops import Line
     from training.job import Lines
 
-NOT_HYPER = ("parent", "teacher", "doubt", "reach")
+NOT_HYPER = ("parent", "teacher", "doubt", "reach", ASKED)
 """Parameters of a run that are none of its model's."""
 OF_WRITING = ("beams", "length_penalty")
 ANEW = "none"

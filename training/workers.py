@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pyarrow.fs import FileSystem, FileType
 
+from redpencil import checkpoints
 from redpencil.blobs import Blobs, write_durably
-from redpencil.errors import RedpencilError
+from redpencil.errors import NotFound, RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from training.device import memory, precision
-from training.job import BEST, Ended, Job, described
+from training.job import BEST, Ended, Job, described, load
 from training.priority import CALM, current
 
 if TYPE_CHECKING:
@@ -47,12 +48,30 @@ WORKER_DEATHS = 2  # how often a run goes on after losing a worker
 def train(job: Job) -> Ended:
     """Run the job's loop to its end; where it is done the best checkpoint lies in job.folder as BEST.
 
-    The same job again goes on from its latest checkpoint, or, when it was over, ends at once.
+    The same job again goes on from its latest checkpoint, or, when it was over, ends at once. Of a job
+    that makes a version of another run's checkpoint that one is the best.
     """
+    if of := checkpoints.asked(job.run):
+        return taken(job, *of)
     if workers(job.settings) == 0:
         return fit(job)
     with cluster(job.settings):
         return fit(job)
+
+
+def taken(job: Job, run: str, epoch: int) -> Ended:
+    """How the run stood at a checkpoint that outlives it, which lies in job.folder as BEST."""
+    files, folder = checkpoints.folder(job.settings, run)
+    path = f"{folder}/{checkpoints.file(epoch)}"
+    try:
+        with files.open_input_stream(path) as file:
+            content = file.read()
+    except FileNotFoundError as error:
+        raise NotFound(f"the checkpoint {path} is gone; `redpencil checkpoint {run}` lists others") from error
+    job.folder.mkdir(parents=True, exist_ok=True)
+    write_durably(job.folder / BEST, content)
+    state = load(job.folder / BEST)
+    return Ended("done", "", state["history"], state["epoch"])
 
 
 def workers(settings: Settings) -> int:
@@ -90,10 +109,7 @@ def lasting(job: Job) -> Kept:
     """Where those of the job's checkpoints lie that outlive it: at home, or with the others in a store."""
     from training.place import Kept
 
-    at = job.settings
-    root = at.storage if "://" in at.storage else str(at.home.absolute())
-    files, path = FileSystem.from_uri(root)
-    return Kept(files, f"{path}/checkpoints/{job.run.id}", job.hyper.keep_every, job.about)
+    return Kept(*checkpoints.folder(job.settings, job.run.id), job.hyper.keep_every, job.about)
 
 
 def forget(settings: Settings, run: str) -> None:

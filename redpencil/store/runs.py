@@ -41,8 +41,10 @@ class Runs:
         after: str | None = None,
         limit: int = 50,
         trigger: str | None = None,
+        besides: str | None = None,
     ) -> list[Run]:
-        """Newest first; `after` is the last id of the page before, `trigger` what started them."""
+        """Newest first; `after` is the last id of the page before, `trigger` what started them, and
+        `besides` what did not."""
         query = select(_table).order_by(_table.c.id.desc()).limit(limit)
         if model is not None:
             query = query.where(_table.c.model == model)
@@ -50,6 +52,8 @@ class Runs:
             query = query.where(_table.c.state.in_([state.value for state in states]))
         if trigger is not None:
             query = query.where(_table.c.trigger == trigger)
+        if besides is not None:
+            query = query.where(_table.c.trigger != besides)
         if after is not None:
             query = query.where(_table.c.id < after)
         with self._db.read() as connection:

@@ -70,8 +70,19 @@ function links(run) {
 
 function actions(run) {
   if (run.state === "running" || run.state === "queued") return h("button", { "data-run": run.id, click: () => cancel(run) }, "Cancel");
-  if (run.state === "failed") return h("button", { "data-run": run.id, click: () => send(`/v1/training-runs/${run.id}/resume`) }, "Resume");
-  return null;
+  const resume = h("button", { "data-run": run.id, click: () => send(`/v1/training-runs/${run.id}/resume`) }, "Resume");
+  return h("div", { class: "row" }, run.state === "failed" ? resume : null,
+    h("button", { "data-run": `${run.id} checkpoints`, click: () => toVersion(run) }, "Checkpoints"));
+}
+
+// Makes a version of a checkpoint that outlived its run: of which one, the person says.
+async function toVersion(run) {
+  const path = `/v1/training-runs/${run.id}/checkpoints`;
+  const { items } = await get(path);
+  if (!items.length) return notice("This run kept none. One that is started with keep_every=NUMBER keeps every so many-th epoch.");
+  const best = items.map((one) => `${one.epoch} (${Object.entries(one.scores).filter(([name]) => name.startsWith("val_")).map(([name, value]) => `${name.slice(4)} ${value.toFixed(3)}`).join(", ")})`);
+  const epoch = await ask("Make a version of a checkpoint?", `Kept are epochs ${best.join("; ")}.`, "Epoch", { value: `${items.at(-1).epoch}` });
+  if (epoch) await send(`${path}/${encodeURIComponent(epoch)}`);
 }
 
 async function cancel(run) {

@@ -1,6 +1,5 @@
 """vit_gated and clip_prefix the whole way: a data set, two workers, a judged version, corrections, and on."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import tiny_models
 from mlflow import MlflowClient
 from mlflow_server import MlflowServer
 
+from redpencil import checkpoints
 from redpencil.blobs import Blobs
 from redpencil.bundle import Manifest, fetch
 from redpencil.ids import new_id
@@ -19,9 +19,8 @@ from redpencil.reader import open_reader
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import LedgerEntry, Outcome, Run, RunState, ServingState, Verdict
+from services.schedule import queue
 from training import cycle
-from training.freeze import freeze
-from training.job import load, restore
 
 Params = dict[str, Any]
 STEPS: Params = {"report_every": 18, "patience": 0, "keep_every": 4}
@@ -63,14 +62,15 @@ def test_from_a_data_set_to_a_judged_version_and_on(
     folder = bundle_of(settings, "1", tmp_path / "bundles")
     assert "bars" in open_reader(folder).read(gallery.paint(60)[0]).text
     only_the_fourth_epoch_is_kept(settings, done)
+    alone = settings.model_copy(update={"train_workers": 0})
+    a_version_of_it_is_made_and_judged(alone, done, folder)
 
     promote(settings, "1")
     gallery.rename(settings, "red", "crimson")
-    alone = settings.model_copy(update={"train_workers": 0})
     again = cycle.run(gallery.queue(settings, name, **STEPS | further), alone)
-    assert again.version == "2"
-    assert judged(settings, "2").champion == again.params["parent"] == "1"
-    newer, older = (Manifest.load(f).lineage for f in (bundle_of(settings, "2", tmp_path / "new"), folder))
+    assert again.version == "3"
+    assert judged(settings, "3").champion == again.params["parent"] == "1"
+    newer, older = (Manifest.load(f).lineage for f in (bundle_of(settings, "3", tmp_path / "new"), folder))
     asked = {k: v for k, v in further.items() if k in older["shape"]}
     assert newer["shape"] == older["shape"] | asked
     assert (newer["parent"], newer["parent_bundle"]) == ("1", folder.name)
@@ -97,13 +97,22 @@ def promote(settings: Settings, version: str) -> None:
 
 
 def only_the_fourth_epoch_is_kept(settings: Settings, run: Run) -> None:
-    """It fits the run's model, as docs/families/catr.md says how to use it."""
-    file = settings.home / "checkpoints" / run.id / "epoch-0004.pt"
-    assert list(settings.home.rglob("*.pt")) == [file]
-    told = json.loads(file.with_suffix(".json").read_text("utf-8"))
+    assert list(settings.home.rglob("*.pt")) == [settings.home / "checkpoints" / run.id / "epoch-0004.pt"]
+    (told,) = checkpoints.kept(settings, run.id)
     assert (told["recipe"], told["parent"], told["epoch"]) == (run.recipe, None, 4)
     assert "val_cider_d" in told["scores"]
-    blobs = Blobs.open(settings.blobs)
+
+
+def a_version_of_it_is_made_and_judged(settings: Settings, run: Run, best: Path) -> None:
+    """It reads as the run did after that epoch, and is known to have learned what the run learned from."""
+    params = checkpoints.to_version(settings, run, 4)
     with Store.open(settings.database) as store:
-        job = freeze(store, run, settings)
-    restore(job.build(blobs, job.lines(blobs)), load(file))
+        made = queue(store, run.model, run.recipe, checkpoints.ASKED, params, run.snapshot)
+    assert cycle.run(made.id, settings).version == "2"
+    assert judged(settings, "2").scores["captions"]["holdout"]["candidate"]["cider_d"] >= 0
+    folder = bundle_of(settings, "2", best.parent)
+    lineage = Manifest.load(folder).lineage
+    assert (folder != best, lineage["run"], lineage["checkpoint"]) == (True, run.id, f"{run.id}/4")
+    with Store.open(settings.database) as store:
+        assert store.versions.get(run.model, "2").run == run.id
+        assert store.versions.learned_by(run.model, "2") == store.versions.learned_by(run.model, "1")

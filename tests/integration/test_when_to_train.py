@@ -9,7 +9,7 @@ import pytest
 import store_parts
 from service_house import MODEL, World
 
-from redpencil import snapshot
+from redpencil import checkpoints, snapshot
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
 from redpencil.types import Run, RunState, Task
@@ -145,3 +145,17 @@ def test_a_wrong_cron_expression_is_said_at_the_start(world: World) -> None:
     settings: Any = Settings(home=world.settings.home, retrain_cron="every tuesday")
     with pytest.raises(BadInput, match="every tuesday"):
         Schedule(world.store, settings)
+
+
+def test_a_version_of_a_checkpoint_is_no_sign_of_learning(world: World) -> None:
+    correct(world)
+    earlier = snapshot.take(world.store, Task.OCR).id
+    correct(world)
+    learned = queue(world.store, MODEL, "ppocr", "api")
+    world.store.runs.claim_next(MODEL)
+    now = {"state": RunState.SUCCEEDED, "snapshot": snapshot.take(world.store, Task.OCR).id}
+    world.store.runs.update(learned.id, **now)
+    made = queue(world.store, MODEL, "ppocr", checkpoints.ASKED, {}, earlier)
+    world.store.runs.claim_next(MODEL)
+    world.store.runs.update(made.id, state=RunState.SUCCEEDED)
+    assert Schedule(world.store, Settings(home=world.settings.home)).new_corrections(MODEL) == 0

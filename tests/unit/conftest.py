@@ -3,13 +3,19 @@
 They open hundreds of databases, and compiling the same statements for each took a tenth of the rest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import compiled_once
+import httpx
 import pytest
 from service_house import World
+from typer.testing import CliRunner
+
+from services import cli
+from services.client import Client
 
 compiled_once.use()
 MEMORY = Path("/dev/shm")
@@ -29,3 +35,21 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path)
     yield world
     world.store.close()
+
+
+@pytest.fixture
+def redpencil(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """A command whose calls the house answers itself."""
+
+    class InHouse:
+        def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
+            return world.client().request(method, httpx.URL(url).path, **arguments)
+
+    made = Client.__init__
+
+    def init(self: Client, settings: Any) -> None:
+        made(self, settings)
+        self._http = InHouse()  # type: ignore[assignment]
+
+    monkeypatch.setattr(Client, "__init__", init)
+    return lambda *words: CliRunner().invoke(cli.app, list(words))

@@ -5,14 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from service_house import CAPTION, MODEL, World
-from typer.testing import CliRunner
 
 from redpencil.types import RunState
-from services import cli
-from services.client import Client
 from services.schedule import queue
 
 Run = Callable[..., Any]
@@ -24,24 +20,6 @@ def world(tmp_path: Path) -> Iterator[World]:
     yield world
     world.house.judge.stop()
     world.store.close()
-
-
-@pytest.fixture
-def redpencil(world: World, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command whose calls the house answers itself."""
-
-    class InHouse:
-        def request(self, method: str, url: str, **arguments: Any) -> httpx.Response:
-            return world.client().request(method, httpx.URL(url).path, **arguments)
-
-    made = Client.__init__
-
-    def init(self: Client, settings: Any) -> None:
-        made(self, settings)
-        self._http = InHouse()  # type: ignore[assignment]
-
-    monkeypatch.setattr(Client, "__init__", init)
-    return lambda *words: CliRunner().invoke(cli.app, list(words))
 
 
 def test_runs_are_listed_with_how_they_stand(world: World, redpencil: Run) -> None:

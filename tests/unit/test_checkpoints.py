@@ -1,0 +1,78 @@
+"""Checkpoints that outlive their run: listed, and one of them made a version, by HTTP and by command line."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from service_house import CAPTION, World, error
+
+from redpencil import checkpoints, snapshot
+from redpencil.types import Run, RunState, Task
+from services.schedule import queue
+
+PARAMS = {"lr": 0.1, "parent": None}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
+    yield world
+    world.house.judge.stop()
+    world.store.close()
+
+
+@pytest.fixture
+def run(world: World) -> Run:
+    """One that ended and kept its epochs 5 and 10; of another's writing a part is there."""
+    made = queue(world.store, CAPTION, "catr", "api", PARAMS, snapshot.take(world.store, Task.CAPTION).id)
+    folder = world.settings.home / "checkpoints" / made.id
+    folder.mkdir(parents=True)
+    for epoch in (10, 5):
+        file = folder / checkpoints.file(epoch)
+        file.write_bytes(b"weights")
+        said = {"recipe": "catr", "epoch": epoch, "scores": {"loss": 2.5, "val_cider_d": epoch / 8}}
+        file.with_suffix(".json").write_text(json.dumps(said))
+    (folder / checkpoints.file(15)).with_suffix(".json").write_text("{}")
+    world.store.runs.claim_next(CAPTION)
+    return world.store.runs.update(made.id, state=RunState.SUCCEEDED, version="1")
+
+
+def test_those_of_a_run_are_listed_by_epoch(world: World, run: Run) -> None:
+    items = world.client().get(f"/v1/training-runs/{run.id}/checkpoints").json()["items"]
+    assert [(one["epoch"], one["scores"]["val_cider_d"]) for one in items] == [(5, 0.625), (10, 1.25)]
+    assert world.client().get("/v1/training-runs/run_none/checkpoints").status_code == 404
+
+
+def test_a_version_of_one_is_made_by_a_run_with_all_that_the_run_had(world: World, run: Run) -> None:
+    answer = world.client().post(f"/v1/training-runs/{run.id}/checkpoints/5")
+    assert answer.status_code == 202
+    made = world.store.runs.get(answer.json()["id"])
+    assert (made.state, made.trigger, made.recipe) == (RunState.QUEUED, "checkpoint", "catr")
+    assert made.params == PARAMS | {"checkpoint": f"{run.id}/5"}
+    assert made.snapshot == run.snapshot
+    assert checkpoints.asked(made) == (run.id, 5)
+    assert snapshot.outdated(world.store, made) == []
+
+
+@pytest.mark.parametrize(
+    ("of", "words"), [("run_none/5", "no run run_none"), ("{}/7", "those of epochs 5, 10")]
+)
+def test_what_is_not_there_is_refused(world: World, run: Run, of: str, words: str) -> None:
+    wanted, _, epoch = of.format(run.id).partition("/")
+    answer = world.client().post(f"/v1/training-runs/{wanted}/checkpoints/{epoch}")
+    assert answer.status_code == 404
+    assert words in error(answer)
+
+
+def test_by_command_line(world: World, run: Run, redpencil: Callable[..., Any]) -> None:
+    assert redpencil("checkpoint", run.id).output.splitlines() == [
+        "epoch 5: loss 2.5, val_cider_d 0.625",
+        "epoch 10: loss 2.5, val_cider_d 1.25",
+    ]
+    assert "(catr): queued" in redpencil("checkpoint", run.id, "10", "--no-wait").output
+    (made, _) = world.store.runs.list(CAPTION)
+    assert "kept none" in redpencil("checkpoint", made.id).output
+    refused = redpencil("checkpoint", made.id, "3")
+    assert (refused.exit_code, "it kept none" in refused.output) == (1, True)
