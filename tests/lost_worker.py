@@ -6,14 +6,19 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
 from ray import cloudpickle
 
 from redpencil.blobs import Blobs
+from training import cycle
+from training.freeze import freeze
 from training.job import Ended, Job, Lines
 from training.learner import Learner
 
@@ -62,6 +67,20 @@ class Doomed(Job):
         """Whether the worker was killed and the run went on from a checkpoint of before."""
         moment = self.killed.stat().st_mtime
         return ended.history[1]["at"] < moment < ended.history[-1]["at"]
+
+
+@contextmanager
+def a_lost_worker() -> Iterator[list[Doomed]]:
+    """Every cycle meanwhile loses a worker; the jobs, as they were frozen."""
+    jobs: list[Doomed] = []
+
+    def frozen(*given: Any) -> Doomed:
+        jobs.append(Doomed.of(freeze(*given)))
+        return jobs[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cycle, "freeze", frozen)
+        yield jobs
 
 
 def numbers(ended: Ended) -> list[dict[str, Any]]:

@@ -1,14 +1,11 @@
-"""Captions through the whole cycle: a data set, two workers, a kill, a judged version, corrections, again."""
+"""Captions through the whole cycle: a data set, two workers of which one is lost, a verdict, corrections."""
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import gallery
 import pytest
+from lost_worker import a_lost_worker
 from mlflow_server import MlflowServer
 
 from redpencil.blobs import Blobs
@@ -30,16 +27,11 @@ SMALL = {
     "lr": 1e-3,
     "clip": 1.0,
     "beams": 1,
+    "longest": 24,
     "passes": 11,
     "report_every": 15,
     "patience": 0,
 }
-CYCLE = """
-import sys
-from redpencil.settings import Settings
-from training import cycle
-cycle.run(sys.argv[1], Settings())
-"""
 
 
 @pytest.fixture
@@ -48,23 +40,11 @@ def settings(tmp_path: Path, mlflow_server: MlflowServer) -> Settings:
     return gallery.furnish(tmp_path / "home", mlflow_server.url, folder, train_workers=2)
 
 
-def kill_in_training(settings: Settings, run: str) -> None:
-    """Run the cycle until it has a checkpoint, and kill all of it."""
-    told = {f"REDPENCIL_{k.upper()}": str(v) for k, v in settings.model_dump().items()}
-    command = [sys.executable, "-c", CYCLE, run]
-    process = subprocess.Popen(command, env=os.environ | told, start_new_session=True)
-    with Store.open(settings.database) as store:
-        while store.runs.get(run).progress.get("epoch", 0) < 2 and process.poll() is None:
-            time.sleep(0.1)
-    assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp_path: Path) -> None:
     model, run = settings.caption_model, gallery.queue(settings, "catr", **SMALL)
-    kill_in_training(settings, run)
-    done = cycle.run(run, settings)
+    with a_lost_worker() as jobs:
+        done = cycle.run(run, settings)
+    assert jobs[0].killed.exists()
     assert (done.state, done.version) == (RunState.SUCCEEDED, "1")
     with Store.open(settings.database) as store:
         version, verdict = store.versions.get(model, "1"), store.versions.verdict(model, "1")

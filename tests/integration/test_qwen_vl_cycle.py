@@ -1,15 +1,13 @@
-"""Qwen2.5-VL the whole way: two data sets, two workers, a kill, a judged version, its card, and on."""
+"""Qwen2.5-VL the whole way: two data sets, two workers of which one is lost, a verdict, its card, and on."""
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import cv2
 import pytest
 import tiny_qwen
+from lost_worker import a_lost_worker
 from mlflow_server import MlflowServer
 
 from redpencil.blobs import Blobs
@@ -22,8 +20,6 @@ from redpencil.types import LedgerEntry, RunState, ServingState
 from training import cycle, model_card
 
 SMALL = {"width": 112, "longest": 12, "lr": 0.01, "batch": 8, "steps": 200, "report_every": 10}
-CYCLE = "import sys; from redpencil.settings import Settings; from training import cycle; {}"
-CYCLE = CYCLE.format("cycle.run(sys.argv[1], Settings())")
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +34,13 @@ def house(tmp_path_factory: pytest.TempPathFactory, mlflow_server: MlflowServer)
     return tiny_qwen.furnish(home, *folders, mlflow_url=mlflow_server.url, train_workers=2)
 
 
-def kill_in_training(settings: Settings, run: str) -> None:
-    """Run the cycle until it has a checkpoint, and kill all of it."""
-    told = {f"REDPENCIL_{k.upper()}": str(v) for k, v in settings.model_dump().items()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", CYCLE, run], env=os.environ | told, start_new_session=True
-    )
-    with Store.open(settings.database) as store:
-        while store.runs.get(run).progress.get("epoch", 0) < 3 and process.poll() is None:
-            time.sleep(0.1)
-    assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
 @pytest.fixture(scope="module")
 def done(house: Settings, base: Path) -> str:
-    """A run of two workers that was killed, run again to its end."""
+    """A run of two workers that loses one on the way."""
     run = tiny_qwen.queue(house, base=str(base), **SMALL)
-    kill_in_training(house, run)
-    ended = cycle.run(run, house)
+    with a_lost_worker() as jobs:
+        ended = cycle.run(run, house)
+    assert jobs[0].killed.exists()
     assert (ended.state, ended.version) == (RunState.SUCCEEDED, "1")
     return run
 
