@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from services import leash
+from services import leash, logs
 
 Case = tuple[str, str]
 Place = Literal["judging", "waiting"]
@@ -114,7 +114,7 @@ class Judge:
         self._trial = None
         self._forget(trial.case)
         if (code := trial.process.returncode) not in JUDGED:
-            words = leash.last_words(trial.log) or f"its process ended with {code}"
+            words = logs.last_words(trial.log) or f"its process ended with {code}"
             self._failed[trial.case] = Failure(time.time(), words)
             self._untold.add(trial.case)
 

@@ -31,16 +31,6 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def last_words(log: Path, lines: int = 3, longest: int = 600) -> str:
-    """The end of what a process said."""
-    if not log.exists():
-        return ""
-    with log.open("rb") as words:
-        words.seek(max(0, log.stat().st_size - 4096))
-        said = words.read().decode(errors="replace").strip().splitlines()
-    return "\n".join(said[-lines:])[-longest:]
-
-
 def become(parent: int, command: Sequence[str]) -> None:
     """Tie this process to its parent's life and turn into the command."""
     if sys.platform == "linux":

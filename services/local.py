@@ -28,6 +28,7 @@ import psutil
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings, near
+from services import logs
 from services.runs import recipes
 
 MARK = "REDPENCIL_STACK"
@@ -84,8 +85,8 @@ class Part:
             self.process.wait()
 
     def last_words(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-15:]
-        return "\n".join(f"    {line}" for line in lines)
+        said = logs.last_words(self.log, lines=15, longest=4000)
+        return "\n".join(f"    {line}" for line in said.splitlines())
 
 
 def up(settings: Settings, say: Callable[[str], None]) -> None:
@@ -135,23 +136,23 @@ def prepare(settings: Settings) -> None:
 def parts(settings: Settings) -> list[Part]:
     """MLflow, unless it is elsewhere, services and serving; each is asked where it listens."""
     env = _environment(settings)
-    logs = settings.home / "logs"
+    said = settings.home / "logs"
     here, python = f"http://{near(settings.host)}", sys.executable
-    mlflow = Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", logs / "mlflow.log", env)
+    mlflow = Part("mlflow", _mlflow_argv(settings), f"{settings.mlflow}/health", said / "mlflow.log", env)
     return [
         *([mlflow] if mlflow_is_ours(settings) else []),
         Part(
             "services",
             [python, "-m", "services"],
             f"{here}:{settings.services_port}/health",
-            logs / "services.log",
+            said / "services.log",
             env,
         ),
         Part(
             "serving",
             [python, "-m", "serving"],
             f"{here}:{settings.serving_port}/health",
-            logs / "serving.log",
+            said / "serving.log",
             env,
         ),
     ]
@@ -270,14 +271,22 @@ def _wait(part: Part, stopping: list[int]) -> None:
 
 
 def _watch(stack: list[Part], say: Callable[[str], None], stopping: list[int]) -> None:
-    """Start again what dies, until a stop signal comes."""
+    """Start again what dies, and keep logs short, until a stop signal comes."""
     while not stopping:
         for part in stack:
             if part.exited():
                 say(f"{part.name} ended unexpectedly; starting it again (log: {part.log})")
                 time.sleep(RESTART_PAUSE_S)
                 part.start()
+            _shorten(part.log, say)
         time.sleep(0.2)
+
+
+def _shorten(log: Path, say: Callable[[str], None]) -> None:
+    try:
+        logs.shorten(log)
+    except OSError as error:
+        say(f"{log} was emptied, and what it said is lost: {error}")
 
 
 @contextmanager

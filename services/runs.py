@@ -13,7 +13,7 @@ from redpencil.errors import BadInput, Conflict
 from redpencil.settings import Settings
 from redpencil.snapshot import outdated
 from redpencil.types import Run, RunState, Task
-from services import leash
+from services import logs
 from services.bodies import NewRun
 from services.house import Here, House
 from services.once import Answer, Once, OnceOnly
@@ -79,7 +79,7 @@ def one(id: str, house: Here) -> dict[str, Any]:
 def log(id: str, house: Here) -> dict[str, Any]:
     """The end of what the run's process said."""
     house.store.runs.get(id)
-    return {"log": leash.last_words(house.scheduler.log_of(id), lines=60, longest=8000)}
+    return {"log": logs.last_words(house.scheduler.log_of(id), lines=60, longest=8000)}
 
 
 @router.post("/{id}/cancel")

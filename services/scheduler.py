@@ -15,7 +15,7 @@ import psutil
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, RunState
-from services import leash
+from services import leash, logs
 from services.schedule import Schedule
 
 log = logging.getLogger(__name__)
@@ -144,7 +144,7 @@ class Scheduler:
         self._asked_at.pop(run.id, None)
 
     def _why_given_up(self, run: Run) -> str:
-        said = leash.last_words(self.log_of(run.id))
+        said = logs.last_words(self.log_of(run.id))
         words = f"its process ended {run.attempts} times before it was done (phase {run.phase or 'start'}); "
         return words + (f"its log ends with: {said}" if said else f"see {self.log_of(run.id)}")
 
