@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
+from redpencil.snapshot import side_of
 from redpencil.types import Correction, CorrectionState, Doubt
 from services.bodies import Confirm
 from services.house import Caller, Here, person
@@ -25,7 +26,8 @@ def suspects(
     """The corrections that the latest run which looked at them left out, the most suspect first.
 
     What is confirmed, revoked or corrected anew leaves the list. `score` is how likely the correction
-    is wrong, `why` says what speaks against it; `authors` how often doubts about them were settled.
+    is wrong, `why` says what speaks against it; `authors` how often doubts about them were settled. Of
+    `side` holdout nothing is ever learned: such a one goes on judging versions until a person decides.
     """
     task = house.settings.task_of(house.known(model))
     found = house.store.doubts.suspects(task, every, limit)
@@ -42,7 +44,7 @@ def suspects(
 def _shown(correction: Correction, doubt: Doubt, states: Mapping[str, CorrectionState]) -> dict[str, Any]:
     view = of_correction(correction, states[correction.id])
     view |= {"score": doubt.score, "why": doubt.why, "left_out": doubt.left_out}
-    view |= {"doubted_by": doubt.run, "doubted_at": doubt.at}
+    view |= {"doubted_by": doubt.run, "doubted_at": doubt.at, "side": side_of(correction.group).value}
     return view | place_urls(correction.image, correction.page, correction.polygon)
 
 

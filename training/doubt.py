@@ -40,11 +40,15 @@ MEASURED = 200  # lines per reader by which the way back is measured, at most
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """A corrected line, who said so, and what else was said of its place before."""
+    """A corrected line, who said so, and what else was said of its place before.
+
+    `held` are lines that are held out: they are judged, and no reader learns from them.
+    """
 
     line: Line
     author: str = ""
     earlier: Sequence[str] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +63,24 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
     """What readers make of statements that are given in reading order.
 
     `build` gives the parent, able to spell every text. Two readers go on from it, each with one
-    half of the lines, and judge the other half; the parent judges all. The two learn side by side,
+    half of the lines, and judge the other half, and each half of those that are held out; the parent judges
+    all. The two learn side by side,
     each on its own processors: cores gain little by sharing one reader's small matrices. What a family
     drops at random they draw from one source, so there two looks at the same lines differ a little.
     """
     room = Room(build, said)
     opinions = [[opinion] for opinion in room.opinions(room.parent, range(len(said)))]
     far = 1.0
-    if len(said) >= reach.FEWEST:
-        half = np.random.default_rng(hyper.seed).permutation(len(said)) % 2
-        sides = [np.flatnonzero(half == side).tolist() for side in (0, 1)]
+    learned = [i for i, s in enumerate(said) if not s.held]
+    held = [i for i, s in enumerate(said) if s.held]
+    if len(learned) >= reach.FEWEST:
+        half = np.random.default_rng(hyper.seed).permutation(len(learned)) % 2
+        sides = [np.array(learned)[half == side].tolist() for side in (0, 1)]
         own = max(1, torch.get_num_threads() // 2)
         with side_by_side.threads(2, own) as both:
-            found = list(both.map(room.crossed, sides, sides[::-1], (hyper, hyper)))
+            found = list(both.map(room.crossed, sides, sides[::-1], (held[::2], held[1::2]), (hyper, hyper)))
         far = reach.least([wrong for _, wrong in found])
-        for i, opinion in chain.from_iterable(heard for heard, _ in found if len(said) >= FEWEST):
+        for i, opinion in chain.from_iterable(heard for heard, _ in found if len(learned) >= FEWEST):
             opinions[i].append(opinion)
     lines = [s.line for s in said]
     seen = [
@@ -97,13 +104,15 @@ class Room:
         self.rank = np.argsort(self.by_length)
 
     def crossed(
-        self, learn: Sequence[int], judge: Sequence[int], hyper: Hyper
+        self, learn: Sequence[int], judge: Sequence[int], held: Sequence[int], hyper: Hyper
     ) -> tuple[list[tuple[int, Opinion]], list[int]]:
-        """What a reader taught by some of the lines makes of others, and its errors on the way back."""
+        """What a reader taught by some of the lines makes of others, and its errors on the way back, of
+        those that are not held out."""
         reader = self.taught(learn, hyper)
         words = self.parent.language.words if self.parent.language else None
         spoken = Language.of((self.texts[i] for i in learn), words)
-        said = list(zip(judge, self.opinions(reader, judge, spoken), strict=True))
+        asked = [*judge, *held]
+        said = list(zip(asked, self.opinions(reader, asked, spoken), strict=True))
         measured = np.random.default_rng(hyper.seed).permutation(judge)[:MEASURED].tolist()
         read = {i: opinion.reading for i, opinion in said}
         here = sum(distance(self.texts[i], read[i]) for i in measured)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import replace
 from typing import cast
 
@@ -38,10 +38,12 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
 
     What the run thinks of each is kept in the store, and found there when the run is taken up again.
     Only corrections are looked at that no run has seen yet, and those that wait for a person: the
-    work grows with what is new. `params` of the run with doubt=false: it learns from everything.
+    work grows with what is new. Of held-out documents they are looked at as well, though nothing learns from
+    them: a person shall see what the gate goes by. `params` of the run with doubt=false: it learns from
+    everything.
     """
     if job.taught_by != job.run.id:
-        return replace(job, left_out=store.doubts.left_out(job.taught_by))
+        return _without(job, store.doubts.left_out(job.taught_by))
     wanted = yes_or_no("doubt", job.run.params.get("doubt", True))
     if job.snapshot.task is not Task.OCR or not wanted:
         return job
@@ -51,15 +53,19 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
         job = replace(job, run=store.runs.update(job.run.id, params={"reach": far, **job.run.params}))
         doubts = found or _as_before(job, store, open)
         store.doubts.add_many(doubts)
-    left_out = frozenset(d.correction for d in doubts if d.left_out)
-    log.info("%s leaves out %d of %d corrections", job.run.id, len(left_out), len(job.members))
-    return replace(job, left_out=left_out)
+    return _without(job, {d.correction for d in doubts if d.left_out})
+
+
+def _without(job: Job, doubted: Set[str]) -> Job:
+    train = {m.correction for m in job.snapshot.side(Split.TRAIN)}
+    log.info("%s leaves out %d of %d corrections", job.run.id, len(train & doubted), len(train))
+    return replace(job, left_out=frozenset(train & doubted))
 
 
 def waiting(job: Job, store: Store) -> list[Member]:
     """In reading order what waits for a person, and the newest that no run has looked at or learned."""
     latest, confirmed = store.doubts.latest(), store.doubts.confirmed()
-    open = [m for m in job.snapshot.side(Split.TRAIN) if m.correction not in confirmed]
+    open = [m for m in job.snapshot.members if m.correction not in confirmed]
     held = [m for m in open if m.correction in latest and latest[m.correction].left_out]
     fresh = [m for m in open if m.correction not in latest and m.correction not in job.known][-AT_ONCE:]
     return sorted([*held, *fresh], key=_reading_order)
@@ -83,12 +89,13 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         return [], 1.0
     # Whose place the parent learned with another text is not for it to judge: it knows that one by heart.
     amended = {m.correction for m, before in stated if any(c.id in job.known for c in before)}
-    doubtful = {m.correction for m in open} - amended
     weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
-    latest = store.doubts.latest()
-    held = sum(m.correction in latest for m in open)  # as `waiting` chooses, left out before
-    most = held + (len(open) - held) // MOST
-    doubts = _doubts(job.run.id, [s for s in weighed if s.correction in doubtful], most)
+    latest, doubts = store.doubts.latest(), list[Doubt]()
+    for side in Split:
+        here = {m.correction for m in open if m.split is side}
+        held = len(here & latest.keys())  # as `waiting` chooses, left out before
+        most = held + (len(here) - held) // MOST
+        doubts += _doubts(job.run.id, [s for s in weighed if s.correction in here - amended], most)
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
     brought = data.primer(job.hyper, job.new or job.old, job.old if job.new else ())
     return doubts, 1.0 if brought else sight.reach
@@ -110,7 +117,7 @@ def _seen(job: Job, blobs: Blobs, stated: Sequence[Stated]) -> Sight | None:
         return None
     most = job.settings.max_pixels, job.settings.max_pages
     cut = crops.lines([m for m, _ in stated], blobs, *most)
-    said = [_statement(line, before) for line, (_, before) in zip(cut, stated, strict=True)]
+    said = [_statement(line, *of) for line, of in zip(cut, stated, strict=True)]
     return see(cast(Callable[[], LineModel], build), said, job.hyper)
 
 
@@ -129,7 +136,7 @@ def _as_before(job: Job, store: Store, open: Sequence[Member]) -> list[Doubt]:
     return [replace(latest[m.correction], run=job.run.id, at=now) for m in open if m.correction in latest]
 
 
-def _statement(line: Line, said: Sequence[Correction]) -> Statement:
+def _statement(line: Line, of: Member, said: Sequence[Correction]) -> Statement:
     """A line with its author and the other texts that were stated of its place."""
     before = tuple(dict.fromkeys(c.text for c in said if c.text != line.text))
-    return Statement(line, said[-1].author if said else "", before)
+    return Statement(line, said[-1].author if said else "", before, of.split is Split.HOLDOUT)

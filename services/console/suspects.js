@@ -29,7 +29,7 @@ export async function show(main) {
   async function fill() {
     const found = await get("/v1/review/suspects?limit=100");
     queue = found.items.filter((item) => !seen.has(item.id));
-    left.textContent = `Left out of training: ${found.left_out}.`;
+    left.textContent = `Wait for a decision: ${found.left_out}.`;
   }
 
   async function takeBack(item) {
@@ -48,7 +48,8 @@ function about(item) {
   return h("div", {},
     h("p", { class: "small faint" }, `by ${item.author} · doubt ${percent(item.score, 0)} · `,
       h("a", { href: `#/lineage/${item.id}` }, "where it comes from")),
-    h("p", { class: "doubt" }, item.why));
+    h("p", { class: "doubt" }, item.why),
+    item.side === "holdout" ? h("p", { class: "small faint" }, "Of a document that is held out: versions are judged by it until you decide.") : null);
 }
 
 // The same text: it is right. Another one: a new correction of the place, which then counts.

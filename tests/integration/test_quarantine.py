@@ -50,15 +50,15 @@ def a_run(settings: Settings, store: Store, **params: object) -> Job:
     return quarantine(job, store, Blobs.open(settings.blobs))
 
 
-def spoil(store: Store, count: int = 2, start: int = 0) -> set[str]:
-    """A line more of each of the first pages, with the text of another page; their ids."""
+def spoil(store: Store, count: int = 2, start: int = 0, side: Split = Split.TRAIN) -> set[str]:
+    """A line more of each of the first pages of a side, with the text of another page; their ids."""
     live = sorted(store.corrections.live(Task.OCR), key=lambda c: c.group)
-    train = [c for c in live if side_of(c.group) is Split.TRAIN]
+    pages = [c for c in live if side_of(c.group) is side]
     made = [
         replace(c, id=new_id("corr"), polygon=c.polygon[:2] + tuple((x, y - 1) for x, y in c.polygon[2:]))
-        for c in train[start : start + count]
+        for c in pages[start : start + count]
     ]
-    made = [replace(c, text=train[-n - 1].text, created_at=time.time()) for n, c in enumerate(made)]
+    made = [replace(c, text=pages[-n - 1].text, created_at=time.time()) for n, c in enumerate(made)]
     store.corrections.add_many(made)
     return {c.id for c in made}
 
@@ -78,6 +78,19 @@ def test_wrong_corrections_are_left_out_with_a_reason(settings: Settings, store:
         m.correction for m in job.members if m.split is Split.TRAIN
     }
     assert f"{len(wrong)} more were left out" in "\n".join(model_card.data(record))
+
+
+def test_wrong_corrections_that_are_held_out_are_shown_and_go_on_judging(
+    settings: Settings, store: Store
+) -> None:
+    wrong = spoil(store, 1, side=Split.HOLDOUT)
+    job = a_run(settings, store)
+    assert {c.id for c, _ in store.doubts.suspects(Task.OCR)} == wrong
+    assert store.doubts.left_out(job.run.id) == wrong
+    assert job.left_out == frozenset(), "nothing would have learned from it"
+    assert wrong < {m.correction for m in job.snapshot.side(Split.HOLDOUT)}
+    store.doubts.confirm(*wrong, "ann", "it is so")
+    assert not wrong & {d.correction for d in store.doubts.of_run(a_run(settings, store).run.id)}
 
 
 def test_how_far_a_run_may_go_is_kept_with_it(settings: Settings, store: Store) -> None:
@@ -191,7 +204,8 @@ def test_what_the_parent_knows_is_not_looked_at(settings: Settings, store: Store
     tiny_house.correct(store, Blobs.open(settings.blobs), 5, first=LINES)
     second = a_run(settings, store, parent=parent)
     looked = {d.correction for d in store.doubts.of_run(second.run.id)}
-    assert looked == {m.correction for m in second.new}
+    side = second.snapshot.side(Split.HOLDOUT)
+    assert looked == {m.correction for m in (*second.new, *side)}, "of those held out nothing is known"
 
 
 def test_who_learned_another_text_by_heart_does_not_judge_the_new_one(
