@@ -246,14 +246,20 @@ def status(
 def demo(
     documents: Annotated[int, typer.Option(min=10, help="documents to render, six lines each")] = 20,
     seed: Annotated[int, typer.Option(help="of the rendering")] = 0,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="instead take back what demos have corrected, and their version")
+    ] = False,
 ) -> None:
     """Run the whole loop before your eyes: read, correct, retrain, gate, promote, read again.
 
     Renders documents in a type that the base model reads badly. Needs a running `redpencil up`.
     """
-    from services.demo import play
+    from services import demo as loop
 
-    play(Client(Settings()), Settings(), documents, seed, show.out.print)
+    settings = Settings()
+    if undo:
+        return loop.undo(Client(settings), settings, show.out.print)
+    loop.play(Client(settings), settings, documents, seed, show.out.print)
 
 
 if __name__ == "__main__":

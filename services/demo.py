@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from redpencil.errors import NotReady, RedpencilError
 from redpencil.metrics import cer
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
-from redpencil.types import Split
+from redpencil.types import CorrectionState, Split
 from services.client import Client
 
 Say = Callable[[str], None]
 SERVED_WITHIN_S = 30.0
+AUTHOR, UNDONE = "demo", "only a demo"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def play(api: Client, settings: Settings, documents: int, seed: int, say: Say) -
     version = retrain(api, settings, say)
 
     say(f"5. Promoting version {version} (the same as moving the alias in MLflow) ...")
-    body = {"version": version, "who": "demo", "why": "the demo's gate passed"}
+    body = {"version": version, "who": AUTHOR, "why": "the demo's gate passed"}
     api.send(f"/v1/models/{settings.model}/promote", body)
     wait_served(api, lines[0], version)
 
@@ -69,7 +70,30 @@ def play(api: Client, settings: Settings, documents: int, seed: int, say: Say) -
     _compare(say, "documents that it learned from", train, before, after)
     _compare(say, "documents that it never saw", unseen, before, after)
     say(f"Look at the run and the version: {settings.mlflow}/#/models/{settings.model}/versions/{version}")
-    say(f"Undo it with: redpencil rollback --why 'only a demo'   Console: {settings.services}/")
+    say(f"Undo it with: redpencil demo --undo   Console: {settings.services}/")
+
+
+def undo(api: Client, settings: Settings, say: Say) -> None:
+    """Take the demo's corrections back, and its version out of service where that is the champion."""
+    taken, learned = 0, set[str]()
+    for correction in list(_standing(api)):
+        answer = api.send(f"/v1/corrections/{correction}/revoke", {"who": AUTHOR, "why": UNDONE})
+        taken, learned = taken + 1, learned | set(answer["learned_by"])
+    say(f"{taken} corrections of the demo are taken back: nothing learns from them any more")
+    champion = api.read("/v1/status", model=settings.model)["models"][settings.model]["serving"]["champion"]
+    if f"{settings.model}/{champion}" in learned:
+        now = api.send(f"/v1/models/{settings.model}/rollback", {"who": AUTHOR, "why": UNDONE})
+        say(f"version {champion}, which learned from them, gives way to version {now['champion']}")
+
+
+def _standing(api: Client) -> Iterator[str]:
+    """The corrections of the demo that nobody has taken back."""
+    after = None
+    while True:
+        page = api.read("/v1/corrections", author=AUTHOR, limit=500, after=after)
+        yield from (one["id"] for one in page["items"] if one["state"] != CorrectionState.REVOKED)
+        if (after := page["next"]) is None:
+            return
 
 
 def render(documents: int, seed: int) -> list[Line]:
@@ -100,7 +124,7 @@ def correct(api: Client, readings: list[Reading]) -> None:
         for r in readings
     ]
     body = [
-        {"prediction_id": r.prediction, "author": "demo"} | kind
+        {"prediction_id": r.prediction, "author": AUTHOR} | kind
         for r, kind in zip(readings, kinds, strict=True)
     ]
     api.send("/v1/corrections", body)
