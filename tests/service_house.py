@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +15,7 @@ import tiny_bundle
 from fake_registry import FakeRegistry
 from fastapi import FastAPI
 
+from redpencil import checkpoints, snapshot
 from redpencil.ids import new_id
 from redpencil.registry import Registry
 from redpencil.settings import Settings
@@ -25,6 +27,8 @@ from redpencil.types import (
     Page,
     Precision,
     Prediction,
+    Run,
+    RunState,
     Task,
     Variant,
     Verdict,
@@ -32,6 +36,7 @@ from redpencil.types import (
 from services import promote
 from services.app import assemble, furnish
 from services.house import House
+from services.schedule import queue
 
 MODEL = "ocr"
 CAPTION = "caption"
@@ -167,6 +172,22 @@ def correct(client: Client, prediction: Any, text: str, **fields: Any) -> None:
 def caption(world: World, text: str, **fields: Any) -> Prediction:
     """An answer to POST /v1/captions: one block, the whole image."""
     return world.prediction(text, task=Task.CAPTION, model=CAPTION, **fields)
+
+
+def ended_with_checkpoints(world: World, params: dict[str, Any], model: str = CAPTION) -> Run:
+    """A run that kept its epochs 5 and 10; of another one that was being written a part is there."""
+    taken = snapshot.take(world.store, world.settings.task_of(model)).id
+    run = queue(world.store, model, "catr", "api", params, taken)
+    folder = world.settings.home / "checkpoints" / run.id
+    folder.mkdir(parents=True)
+    for epoch in (10, 5):
+        file = folder / checkpoints.file(epoch)
+        file.write_bytes(b"weights")
+        said = {"recipe": "catr", "epoch": epoch, "scores": {"loss": 2.5, "val_cider_d": epoch / 8}}
+        file.with_suffix(".json").write_text(json.dumps(said))
+    (folder / checkpoints.file(15)).with_suffix(".json").write_text("{}")
+    world.store.runs.claim_next(model)
+    return world.store.runs.update(run.id, state=RunState.SUCCEEDED, version="1")
 
 
 def point(world: World, version: str) -> None:

@@ -1,16 +1,14 @@
 """Checkpoints that outlive their run: listed, and one of them made a version, by HTTP and by command line."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from service_house import CAPTION, World, error
+from service_house import CAPTION, World, ended_with_checkpoints, error
 
 from redpencil import checkpoints, snapshot
-from redpencil.types import Run, RunState, Task
-from services.schedule import queue
+from redpencil.types import Run, RunState
 
 PARAMS = {"lr": 0.1, "parent": None}
 
@@ -25,18 +23,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def run(world: World) -> Run:
-    """One that ended and kept its epochs 5 and 10; of another's writing a part is there."""
-    made = queue(world.store, CAPTION, "catr", "api", PARAMS, snapshot.take(world.store, Task.CAPTION).id)
-    folder = world.settings.home / "checkpoints" / made.id
-    folder.mkdir(parents=True)
-    for epoch in (10, 5):
-        file = folder / checkpoints.file(epoch)
-        file.write_bytes(b"weights")
-        said = {"recipe": "catr", "epoch": epoch, "scores": {"loss": 2.5, "val_cider_d": epoch / 8}}
-        file.with_suffix(".json").write_text(json.dumps(said))
-    (folder / checkpoints.file(15)).with_suffix(".json").write_text("{}")
-    world.store.runs.claim_next(CAPTION)
-    return world.store.runs.update(made.id, state=RunState.SUCCEEDED, version="1")
+    return ended_with_checkpoints(world, PARAMS)
 
 
 def test_those_of_a_run_are_listed_by_epoch(world: World, run: Run) -> None:
