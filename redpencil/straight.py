@@ -16,8 +16,12 @@ STEEPEST, STEP = 0.16, 0.01  # rise over width that is looked for
 LEVEL = 0.012  # below it a line is level
 LOOKED_AT_PX = 400  # width at which the slope is looked for
 FAINT = 0.15  # darker than the paper by this share, and it is ink
-STRAY = 0.02  # share of the ink above, and below, that is of other lines
-MARGIN = 0.08  # of the height that is kept, on either side
+FULL = 0.5  # of the fullest row's ink: such rows are the body of the letters
+ABOVE, BELOW = 1.0, 0.8  # heights of the body that the tallest and the deepest letters may reach beyond it
+LITTLE = 0.25  # of the fullest row's ink: with more no row is between lines
+MIDDLE = 0.5  # by so much less do the outermost rows count, which may be those of other lines
+RULE = 2.0  # heights of the crop: what is level and longer is no letter
+MARGIN = 0.08  # of the letters' height that is kept, on either side
 LEAST_PX, HIGHEST_PX, WIDEST_PX = 8, 320, 8000  # of what is straightened
 
 Ink = NDArray[np.float32]
@@ -75,17 +79,63 @@ def _shear(slope: float, width: int, down: int = 0) -> NDArray[np.float32]:
 def _level(line: Pixels, slope: float) -> Pixels:
     height, width = line.shape[:2]
     more = int(abs(slope) * width / 2)
-    how = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-    sheared: Pixels = cv2.warpAffine(line, _shear(slope, width, more), (width, height + 2 * more), **how)
+    paper = [int(channel) for channel in np.percentile(line.reshape(-1, 3), 75, axis=0)]
+    sheared: Pixels = cv2.warpAffine(
+        line,
+        _shear(slope, width, more),
+        (width, height + 2 * more),
+        flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=paper,
+    )
     return sheared
 
 
 def _tight(line: Pixels, ink: Ink) -> Pixels:
-    """Without the rows that hold next to nothing."""
-    so_far = ink.sum(1).cumsum()
-    if so_far[-1] == 0:
+    """Without what is above and below the letters: margins, rules, parts of other lines."""
+    rows = np.where(_rules(ink), 0, ink).sum(1)
+    if not rows.any():
         return line
-    top, below = np.searchsorted(so_far / so_far[-1], (STRAY, 1 - STRAY)).tolist()
-    margin = max(1, int(MARGIN * (below + 1 - top)))
-    top, below = max(0, top - margin), min(len(so_far), below + 1 + margin)
-    return line[top:below] if LEAST_PX < below - top < len(so_far) else line
+    top, below = _letters(rows)
+    margin = max(1, int(MARGIN * (below - top)))
+    top, below = max(0, top - margin), min(len(rows), below + margin)
+    return line[top:below] if LEAST_PX < below - top < len(rows) else line
+
+
+def _rules(ink: Ink) -> NDArray[np.bool_]:
+    """Which pixels are of level strokes that are longer than letters."""
+    there = cv2.morphologyEx((ink > 0).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((1, 3), np.uint8))
+    length = int(max(RULE * len(ink), 12))
+    if length >= ink.shape[1]:
+        return np.zeros(ink.shape, np.bool_)
+    found = cv2.morphologyEx(there, cv2.MORPH_OPEN, np.ones((1, length), np.uint8))
+    return np.asarray(cv2.dilate(found, np.ones((3, 1), np.uint8)) > 0)
+
+
+def _letters(rows: NDArray[np.float32]) -> tuple[int, int]:
+    """Where the letters of the line begin, and end, by how much ink each row has.
+
+    Their body is where rows are full, and fullest about the middle; what rises above it and hangs below it
+    ends where there is least ink.
+    """
+    size = max(1, len(rows) // 24)
+    smooth = np.convolve(rows, np.full(size, 1 / size), "same")
+    middle = (len(rows) - 1) / 2
+    weight = 1 - MIDDLE * np.abs(np.arange(len(rows)) - middle) / max(1.0, middle)
+    full = np.flatnonzero(smooth * weight > FULL * (smooth * weight).max())
+    runs = np.split(full, np.flatnonzero(np.diff(full) > 1) + 1)
+    body = max(runs, key=lambda run: float((smooth * weight)[run].sum()))
+    first, last = int(body[0]), int(body[-1]) + 1
+    little = LITTLE * float(smooth.max())
+    above = _until(smooth[:first][::-1], int(ABOVE * len(body)), little)
+    return first - above, last + _until(smooth[last:], int(BELOW * len(body)), little)
+
+
+def _until(rows: NDArray[np.float32], reach: int, little: float) -> int:
+    """How many of the rows belong to the letters: those before the one with least ink within reach, or,
+    where that is not little, before the first with little beyond it."""
+    near = rows[: reach + 1]
+    if len(near) and near.min() <= little:
+        return int(near.argmin())
+    beyond = np.flatnonzero(rows <= little)
+    return int(beyond[0]) if len(beyond) else len(rows)

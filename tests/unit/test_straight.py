@@ -42,6 +42,33 @@ def test_a_line_that_climbs_or_falls_becomes_level(rise: float) -> None:
     assert dark(level).max() >= 0.8 * dark(line()).max(), "all of them in the same rows"
 
 
+def test_a_rule_above_and_the_halves_of_other_lines_are_no_letters() -> None:
+    page = line(height=90, top=34)
+    page[8:12] = 20  # a rule from edge to edge, with more ink than any row of letters
+    page[:6, 10:300:9] = 20
+    page[80:, 10:300:9] = 20
+    tight = straightened(page)
+    assert 20 <= tight.shape[0] <= 26
+    assert dark(tight).max() == dark(line()).max()
+
+
+@pytest.mark.parametrize(("above", "below"), [(14, 0), (0, 12), (14, 12)])
+def test_what_rises_above_the_letters_and_hangs_below_them_stays(above: int, below: int) -> None:
+    page = line(height=120, top=50)
+    for x in range(10, 390, 72):
+        page[50 - above : 70 + below, x : x + 4] = 20
+    tight = straightened(page)
+    assert (dark(tight) > 0).sum() >= 19 + above + below
+
+
+def test_a_word_before_a_row_of_dots_is_not_cut() -> None:
+    page = np.full((40, 400, 3), 235, np.uint8)
+    page[8:32, 10:60:6] = 20
+    for x in range(80, 390, 20):
+        page[27:32, x : x + 8] = 20
+    assert (dark(straightened(page)) > 0).sum() >= 24
+
+
 def test_a_tight_level_line_stays_as_it_is() -> None:
     page = line(height=22, top=1)
     assert straightened(page) is page
