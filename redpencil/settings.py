@@ -10,7 +10,7 @@ from typing import Literal, Self
 from urllib.parse import quote
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from redpencil.ports import HERE
 from redpencil.types import Task
@@ -74,6 +74,18 @@ class Settings(BaseSettings):
     )
     train_threads: int = Field(0, ge=0, description="CPU threads for training; 0: one per core")
     otlp_endpoint: str = Field("", description="OpenTelemetry collector for traces; empty: none")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given by name, then the environment; no files beside these."""
+        return init_settings, env_settings
 
     @field_validator("host", "mlflow_host")
     @classmethod

@@ -73,7 +73,7 @@ class World:
 
     def __init__(self, home: Path, registry: Any = None, **settings: Any) -> None:
         home.mkdir(parents=True, exist_ok=True)
-        store_parts.new_store(home).close()
+        store_parts.new_database(home)
         self.registry = registry or FakeRegistry()
         self.settings = Settings(home=home, **settings)
         self.house: House = furnish(self.settings, cast(Registry, self.registry))

@@ -42,9 +42,14 @@ def _empty_database() -> bytes:
         return path.read_bytes()
 
 
-def new_store(folder: Path) -> Store:
-    """A store of its own in the folder, copied: migrating anew for every test would take most of its time."""
+def new_database(folder: Path) -> None:
+    """A database of its own in the folder, copied: migrating for every test would take most of its time."""
     (folder / "redpencil.db").write_bytes(_empty_database())
+
+
+def new_store(folder: Path) -> Store:
+    """The same, opened."""
+    new_database(folder)
     return Store.open(f"sqlite:///{folder / 'redpencil.db'}")
 
 
