@@ -15,6 +15,7 @@ from redpencil.ctc_beam import ctc
 from redpencil.errors import Damaged
 from redpencil.language import Language
 from redpencil.pixels import Pixels
+from redpencil.scripts import stacked
 from redpencil.session import OnnxReader
 from redpencil.straight import straightened
 from redpencil.types import LineText, Precision
@@ -77,13 +78,13 @@ class LineReader(OnnxReader):
     def read(self, line: Pixels) -> LineText:
         """Read one line image (H x W x 3, uint8 RGB); the answer depends on this image alone.
 
-        A line that is hardly read is read again straightened, and the surer reading counts.
+        A line that is hardly read is read again straightened, and the surer reading counts (see `doubtful`).
         """
         return self.surer(line, self._read(line))
 
     def surer(self, line: Pixels, first: LineText) -> LineText:
         """A reading, or that of the line straightened, where the first is unsure and the other is surer."""
-        if first.confidence >= SURE or (level := straightened(line)) is line:
+        if not doubtful(first) or (level := straightened(line)) is line:
             return first
         again = self._read(level)
         return again if again.confidence > first.confidence else first
@@ -114,6 +115,14 @@ class LineReader(OnnxReader):
         height = self.manifest.preprocessing.height
         for width in (2, 8, 20):
             self.read(np.full((height, width * height, 3), 255, np.uint8))
+
+
+def doubtful(first: LineText) -> bool:
+    """Whether a line had better be looked at again, straightened.
+
+    Not where letters carry marks: what finds the letters of a line would cut these off.
+    """
+    return first.confidence < SURE and not stacked(first.text)
 
 
 def read_parallel(reader: Reader, lines: Sequence[Pixels], workers: int) -> list[LineText]:

@@ -28,3 +28,9 @@ def clash(before: str, character: str) -> bool:
     if unicodedata.category(character)[0] == "M":
         return bool(own) and own != other
     return bool(own and other) and own != other
+
+
+def stacked(text: str) -> bool:
+    """Whether it has marks of a writing of its own, as Kannada and Thai have about their letters."""
+    marks = (c for c in text if unicodedata.category(c)[0] == "M")
+    return any(not unicodedata.name(c, "").startswith("COMBINING") for c in marks)

@@ -16,7 +16,7 @@ from torch import Tensor
 from redpencil import linepack, samples
 from redpencil.errors import BadInput
 from redpencil.metrics import cer, distance, grapheme_cer
-from redpencil.reader import SURE
+from redpencil.reader import doubtful
 from redpencil.snapshot import side_of
 from redpencil.straight import straightened
 from redpencil.types import Split
@@ -107,7 +107,7 @@ class Unseen:
     def read(self, model: LineModel, once: bool = False) -> list[str]:
         """As `LineReader.read` reads, or without another look at lines that are hardly read."""
         found = data.read(model, self.features)
-        unsure = [i for i in self.level if not once and found[i].confidence < SURE]
+        unsure = [i for i in self.level if not once and doubtful(found[i])]
         for i, again in zip(unsure, data.read(model, [self.level[i] for i in unsure]), strict=True):
             if again.confidence > found[i].confidence:
                 found[i] = again

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny_bundle
 
-from redpencil.reader import LineReader
+from redpencil.reader import LineReader, doubtful
 from redpencil.straight import straightened
 from redpencil.types import LineText
 
@@ -111,3 +111,11 @@ def test_a_line_that_is_hardly_read_is_read_again_and_the_surer_reading_counts(
     tight = line(height=22, top=1)
     reader.read(tight)
     assert looks[-1] == 22, "and where there is nothing to straighten nobody looks twice"
+
+
+@pytest.mark.parametrize(
+    ("text", "sure", "again"),
+    [("kaͤn", 0.5, True), ("kän", 0.9, False), ("ಕನ್ನಡ", 0.5, False), ("ที่", 0.5, False), ("", 0.0, True)],
+)
+def test_letters_that_carry_marks_are_not_looked_at_again(text: str, sure: float, again: bool) -> None:
+    assert doubtful(LineText(text, sure, (sure,) * len(text))) is again
