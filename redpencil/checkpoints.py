@@ -65,4 +65,4 @@ def to_version(settings: Settings, run: Run, epoch: int) -> dict[str, Any]:
 def asked(run: Run) -> tuple[str, int] | None:
     """The run and the epoch whose checkpoint a run makes a version of; None where it trains by itself."""
     of, _, epoch = str(run.params.get(ASKED, "")).partition("/")
-    return (of, int(epoch)) if of else None
+    return (of, int(epoch)) if run.trigger == ASKED else None

@@ -175,8 +175,8 @@ class Cycle:
             "snapshot": job.snapshot.id,
         }
         own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
-        if at := job.run.params.get(ASKED):
-            own[ASKED] = at
+        if checkpoints.asked(job.run):
+            own[ASKED] = job.run.params[ASKED]
         before = self.parent(job)
         inherited = bundle.Manifest.load(before).lineage if before else {}
         return {k: v for k, v in inherited.items() if k in ORIGIN} | own

@@ -68,7 +68,7 @@ def start(
 
 
 def _choose(store: Store, run: Run, chosen: recipe.Recipe, settings: Settings, blobs: Blobs) -> Run:
-    if checkpoints.asked(run):
+    if checkpoints.ASKED in run.params:
         raise BadInput("a version of a checkpoint is made by `redpencil checkpoint RUN EPOCH`")
     task, parent = settings.task_of(run.model), start(store, run.model, chosen, run.params, blobs)
     made = manifest_of(store, run.model, parent, blobs)

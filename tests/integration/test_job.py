@@ -144,3 +144,8 @@ def test_graphs_are_fitted_to_what_is_new_as_much_as_to_the_rest() -> None:
     assert {kind: shown.count(kind) for kind in shown} == {"new": 60, "again": 60, "read": 60, "base": 60}
     few = Lines(some("new", 5), [], some("base", 400), some("again", 20))
     assert len(few.shown()) == 5 + 20 + 40
+
+
+def test_a_checkpoint_is_no_parameter_of_a_run_that_trains(settings: Settings, store: Store) -> None:
+    with pytest.raises(BadInput, match="redpencil checkpoint RUN EPOCH"):
+        a_job(settings, store, checkpoint="run_x/5")
