@@ -10,11 +10,12 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from redpencil.errors import NotFound
-from redpencil.settings import Settings
 from redpencil.types import Run
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
+
+    from redpencil.settings import Settings
 
 ASKED = "checkpoint"
 """The trigger of a run that makes a version of one, and its parameter that says which, as RUN/EPOCH."""

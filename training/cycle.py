@@ -169,11 +169,8 @@ class Cycle:
 
     def lineage(self, job: Job) -> dict[str, Any]:
         """Where the bundle comes from; origin and licence of the base go with all its descendants."""
-        own: dict[str, str | None] = {
-            "run": job.taught_by,
-            "recipe": job.run.recipe,
-            "snapshot": job.snapshot.id,
-        }
+        own: dict[str, str | None] = {"run": job.taught_by, "recipe": job.run.recipe}
+        own["snapshot"] = job.snapshot.id
         own |= {"parent": job.run.params["parent"], "parent_bundle": job.parent}
         if checkpoints.asked(job.run):
             own[ASKED] = job.run.params[ASKED]

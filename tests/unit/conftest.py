@@ -32,8 +32,9 @@ def tmp_path() -> Iterator[Path]:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """Services in a house of their own, unless a file furnishes another."""
-    world = World(tmp_path)
+    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
     yield world
+    world.house.judge.stop()
     world.store.close()
 
 

@@ -1,7 +1,6 @@
 """What the command line asks of the caption model, and what it tells of it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from redpencil.snapshot import side_of
 from redpencil.types import Split
 from services import cli
 from services.client import Client
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
-    yield world
-    world.house.judge.stop()
-    world.store.close()
 
 
 class Told:

@@ -1,7 +1,6 @@
 """Checkpoints that outlive their run: listed, and one of them made a version, by HTTP and by command line."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,14 +10,6 @@ from redpencil import checkpoints, snapshot
 from redpencil.types import Run, RunState
 
 PARAMS = {"lr": 0.1, "parent": None}
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
-    yield world
-    world.house.judge.stop()
-    world.store.close()
 
 
 @pytest.fixture

@@ -1,25 +1,15 @@
 """Training runs from the command line, by the real API: listed, stopped, let go on."""
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from service_house import CAPTION, MODEL, World
 
 from redpencil.types import RunState
 from services.schedule import queue
 
 Run = Callable[..., Any]
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
-    yield world
-    world.house.judge.stop()
-    world.store.close()
 
 
 def test_runs_are_listed_with_how_they_stand(world: World, redpencil: Run) -> None:

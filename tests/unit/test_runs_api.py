@@ -1,6 +1,5 @@
 """Training runs over HTTP: asked for, refused, queued, cancelled and resumed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,6 @@ from service_house import MODEL, Client, World, correct, error
 from redpencil import snapshot
 from redpencil.snapshot import side_of
 from redpencil.types import Doubt, RunState, Split, Task
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
-    yield world
-    world.house.judge.stop()
-    world.store.close()
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """What the command line tells of the answers that the services give."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,14 +8,6 @@ from service_house import MODEL, World
 from redpencil.types import Outcome, RunState
 from services import show, told
 from services.schedule import queue
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, serving_port=1, mlflow_port=2)  # nothing listens there
-    yield world
-    world.house.judge.stop()
-    world.store.close()
 
 
 def overview(world: World) -> list[str]:
