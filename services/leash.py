@@ -31,10 +31,15 @@ def start(command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         )
 
 
+def end_with_parent() -> None:
+    """Have the kernel send this process SIGTERM when the thread that started it is gone (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
 def become(parent: int, command: Sequence[str]) -> None:
     """Tie this process to its parent's life and turn into the command."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     if os.getppid() == parent:  # else it died before the leash was on
         os.execv(command[0], list(command))
 

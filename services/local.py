@@ -7,7 +7,6 @@ daemons) carries a mark in its environment, and the next start ends it first.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import os
@@ -18,75 +17,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import httpx
 import psutil
 
 from redpencil import ports
 from redpencil.errors import Conflict, NotReady, RedpencilError
 from redpencil.settings import Settings, near
-from services import logs
+from services.part import Part
 from services.runs import recipes
 
 MARK = "REDPENCIL_STACK"
 START_TIMEOUT_S = 600.0  # on a machine that is busy with other things; what dies is noticed at once
-STOP_TIMEOUT_S = 20.0
 RESTART_PAUSE_S = 1.0
-PR_SET_PDEATHSIG = 1
-
-
-@dataclass
-class Part:
-    """One process of the stack: how to start it, and where it says that it is healthy."""
-
-    name: str
-    argv: list[str]
-    url: str
-    log: Path
-    env: dict[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.argv,
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                env=os.environ | self.env,
-                start_new_session=True,
-                preexec_fn=_end_with_parent,
-            )
-
-    def healthy(self) -> bool:
-        try:
-            return httpx.get(self.url, timeout=2.0, trust_env=False).status_code == 200
-        except httpx.HTTPError:
-            return False
-
-    def exited(self) -> bool:
-        return self.process is not None and self.process.poll() is not None
-
-    def ask_to_stop(self) -> None:
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-
-    def stop(self) -> None:
-        """Wait for its end; SIGKILL to its whole process group where asking was not enough."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-    def last_words(self) -> str:
-        said = logs.last_words(self.log, lines=15, longest=4000)
-        return "\n".join(f"    {line}" for line in said.splitlines())
 
 
 def up(settings: Settings, say: Callable[[str], None]) -> None:
@@ -278,15 +222,8 @@ def _watch(stack: list[Part], say: Callable[[str], None], stopping: list[int]) -
                 say(f"{part.name} ended unexpectedly; starting it again (log: {part.log})")
                 time.sleep(RESTART_PAUSE_S)
                 part.start()
-            _shorten(part.log, say)
+            part.shorten_log(say)
         time.sleep(0.2)
-
-
-def _shorten(log: Path, say: Callable[[str], None]) -> None:
-    try:
-        logs.shorten(log)
-    except OSError as error:
-        say(f"{log} was emptied, and what it said is lost: {error}")
 
 
 @contextmanager
@@ -313,9 +250,3 @@ def _only_one(home: Path) -> Iterator[None]:
                 f"redpencil is already up on {home}; stop it, or set another REDPENCIL_HOME"
             ) from e
         yield
-
-
-def _end_with_parent() -> None:
-    """In the child, before exec: have the kernel send SIGTERM when the supervisor dies (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -118,7 +118,7 @@ def test_what_an_earlier_stack_left_behind_is_ended(tmp_path):
 
 def test_a_part_ends_with_a_supervisor_that_is_killed(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from services.local import Part\n"
+        "import sys, time; from pathlib import Path; from services.part import Part\n"
         f"part = Part('p', ['sleep', '60'], '', Path({str(tmp_path / 'log')!r}))\n"
         "part.start(); print(part.process.pid, flush=True); time.sleep(60)"
     )
