@@ -1,7 +1,7 @@
 """Ids that never collide and sort by time: a prefix, 12 hex digits of milliseconds, 16 more.
 
-Of the 16 the first 3 are 4096ths of the millisecond and the others chance, as in method 3 of RFC 9562, 6.2; within a
-process each id is later than all before it, however fast they follow and wherever the clock is set.
+Of the 16 the first 3 are 4096ths of the millisecond and the others chance, as in method 3 of RFC 9562, 6.2;
+within a process each id is later than all before it, however fast they follow and wherever the clock is set.
 """
 
 import secrets

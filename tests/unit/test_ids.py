@@ -27,5 +27,6 @@ def test_threads_share_no_id() -> None:
 def test_an_id_says_what_it_names_and_when() -> None:
     before = time.time_ns() // 1_000_000
     name, when, rest = new_id("corr").split("_")
-    assert name == "corr" and before <= int(when, 16) <= before + 60_000
+    assert name == "corr"
+    assert before <= int(when, 16) <= before + 60_000
     assert re.fullmatch("[0-9a-f]{16}", rest)
