@@ -6,6 +6,7 @@ import getpass
 import os
 import secrets
 import ssl
+from functools import cache
 from http import HTTPStatus
 from typing import Any
 
@@ -79,8 +80,9 @@ class Client:
         return answer.json() if answer.content else None
 
 
+@cache
 def trusted() -> ssl.SSLContext:
-    """Certificates as the environment says (SSL_CERT_FILE), though its proxies are not asked."""
+    """Certificates as the environment says (SSL_CERT_FILE), though its proxies are not asked; read once."""
     return httpx.create_ssl_context()
 
 

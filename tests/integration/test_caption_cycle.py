@@ -28,8 +28,8 @@ SMALL = {
     "clip": 1.0,
     "beams": 1,
     "longest": 24,
-    "passes": 11,
-    "report_every": 15,
+    "passes": 7,
+    "report_every": 12,
     "patience": 0,
 }
 
@@ -58,7 +58,7 @@ def test_catr_from_a_data_set_to_a_judged_version_and_on(settings: Settings, tmp
 
     gallery.rename(settings, "red", "crimson")
     alone = settings.model_copy(update={"train_workers": 0})
-    again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 2}), alone)
+    again = cycle.run(gallery.queue(settings, "catr", **SMALL | {"passes": 1}), alone)
     with Store.open(settings.database) as store:
         second = store.versions.get(model, again.version)
         assert (second.parent, store.versions.verdict(model, "2").champion) == ("1", "1")
