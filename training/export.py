@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -20,8 +21,9 @@ from redpencil.metrics import distance
 from redpencil.pixels import Pixels, Preprocessing, to_tensor
 from redpencil.reader import OUTPUTS, LineReader, read_parallel
 from redpencil.types import Precision
+from training.as_before import as_before
 from training.probe import Image
-from training.quantize import Twin, careful
+from training.quantize import Twin, careful, in_int8
 from training.recipe import LineModel
 from training.to_onnx import to_onnx
 
@@ -52,7 +54,8 @@ def to_bundle(model: LineModel, folder: Path, lines: Sequence[Labelled], lineage
     """Write a model as a bundle into an existing folder.
 
     Raises RedpencilError where ONNX Runtime does not answer as torch does. Of `lines` some
-    calibrate the INT8 graph and others measure what it loses. Where it loses more than the gate
+    calibrate the INT8 graph and others measure what it loses. What the model has of the bundle that it
+    goes on from is rounded as there, unless that loses too much. Where INT8 loses more than the gate
     allows the bundle's own precision is FP32, and the gate chooses between both.
     """
     if not lines:
@@ -65,7 +68,7 @@ def to_bundle(model: LineModel, folder: Path, lines: Sequence[Labelled], lineage
     manifest = Manifest(model.preprocessing, model.alphabet, graphs, Precision.FP32, lineage)
     manifest.save(folder)
     agree(module, LineReader(folder), images)
-    manifest = _with_int8(folder, manifest, images, control)
+    manifest = _with_int8(folder, manifest, images, control, model.before)
     return with_language(folder, manifest, model.language) if model.language else manifest
 
 
@@ -117,7 +120,11 @@ def _compare(module: nn.Module, reader: LineReader, images: Image) -> None:
 
 
 def _with_int8(
-    folder: Path, manifest: Manifest, images: Sequence[Image], control: Sequence[Labelled]
+    folder: Path,
+    manifest: Manifest,
+    images: Sequence[Image],
+    control: Sequence[Labelled],
+    before: Path | None,
 ) -> Manifest:
     """The bundle with the INT8 graph that loses little, or least of those that are quick enough."""
     exact = _errors(folder, control)
@@ -125,25 +132,41 @@ def _with_int8(
     allowed = max(RELATIVE_MARGIN * sum(exact), ABSOLUTE_MARGIN * characters)
     with Twin(folder / "fp32.onnx", images) as twin:
 
-        def loss(layers: Sequence[str]) -> float:
-            _save(folder, manifest, twin, layers)
+        def loss(graph: onnx.ModelProto | None) -> float:
+            _save(folder, manifest, graph)
             return beyond_chance(np.subtract(_errors(folder, control), exact))
 
-        layers, lost = careful(twin.parts, loss, allowed, twin.work, LEAST_INT8)
-        found = _save(folder, manifest, twin, layers)
+        alike = _alike(twin, before)
+        if alike and loss(alike) <= allowed:
+            return _save(folder, manifest, alike)
+        layers, lost = careful(twin.parts, lambda some: loss(_of(twin, some)), allowed, twin.work, LEAST_INT8)
+        found = _save(folder, manifest, _of(twin, layers))
     if lost > allowed:
         found = replace(found, precision=Precision.FP32)
         found.save(folder)
     return found
 
 
-def _save(folder: Path, manifest: Manifest, twin: Twin, layers: Sequence[str]) -> Manifest:
+def _alike(twin: Twin, before: Path | None) -> onnx.ModelProto | None:
+    """The graph with what it shares with that of a bundle before rounded as there, if anything is."""
+    if before is None or Precision.INT8 not in (graphs := Manifest.load(before).graphs):
+        return None
+    its = {precision: onnx.load(before / graph.file) for precision, graph in graphs.items()}
+    return as_before(twin, its[Precision.INT8], its[Precision.FP32])
+
+
+def _of(twin: Twin, layers: Sequence[str]) -> onnx.ModelProto | None:
+    return twin.model(layers) if layers else None
+
+
+def _save(folder: Path, manifest: Manifest, graph: onnx.ModelProto | None) -> Manifest:
+    """The bundle with this INT8 graph, or with none."""
     path = folder / "int8.onnx"
     path.unlink(missing_ok=True)
-    if layers:
-        twin.write(path, layers)
+    if graph:
+        onnx.save(graph, path)
         graphs = manifest.graphs | {Precision.INT8: Graph.of(path)}
-        lineage = manifest.lineage | {"int8_layers": len(layers)}
+        lineage = manifest.lineage | {"int8_layers": in_int8(graph.graph)}
         manifest = replace(manifest, graphs=graphs, precision=Precision.INT8, lineage=lineage)
     manifest.save(folder)
     return manifest

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from torch import Tensor, nn
 
@@ -191,7 +192,7 @@ def _encoder_choices(folder: Path, tensors: Sequence[Any]) -> Iterable[int]:
     source, target = folder / "encoder.fp32.onnx", folder / "encoder.int8.onnx"
     with Twin(source, tensors) as twin:
         if twin.layers:
-            twin.write(target, twin.layers)
+            onnx.save(twin.model(twin.layers), target)
             yield len(twin.layers)
     target.write_bytes(source.read_bytes())
     yield 0

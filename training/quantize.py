@@ -40,6 +40,7 @@ class Twin:
     """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once."""
 
     def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
+        self.graph = onnx.load(source).graph
         self._calibration = calibration
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"
@@ -70,8 +71,13 @@ class Twin:
         every = sum(self._work.values())
         return sum(self._work.get(name, every) for name in layers)
 
-    def write(self, target: Path, layers: Sequence[str]) -> None:
-        """Write the graph with these of its layers in INT8."""
+    @property
+    def last(self) -> str:
+        """The layer that is nearest to the answer."""
+        return str(last(self._exact.graph).name)
+
+    def model(self, layers: Sequence[str]) -> onnx.ModelProto:
+        """The graph with these of its layers in INT8."""
         model = restored(self._all, self._exact, set(layers))
         recurrent = [n for n in model.graph.node if n.name in layers and n.op_type == RECURRENT]
         for node in recurrent:
@@ -79,9 +85,9 @@ class Twin:
             node.CopyFrom(next(n for n in self._dynamic.node if node.output[0] in n.output))
             node.input[0] = comes_in
         if recurrent:
-            _store(model.graph, [*model.graph.initializer, *self._dynamic.initializer])
+            store(model.graph, [*model.graph.initializer, *self._dynamic.initializer])
             model.opset_import.append(onnx.helper.make_opsetid(recurrent[0].domain, 1))
-        onnx.save(model, target)
+        return model
 
     @cached_property
     def _dynamic(self) -> onnx.GraphProto:
@@ -141,11 +147,30 @@ def restored(twin: onnx.ModelProto, exact: onnx.ModelProto, layers: Set[str]) ->
         node.output[:] = [names.get(name, name) for name in node.output]
     del model.graph.node[:]
     model.graph.node.extend(stay)
-    _store(model.graph, [*exact.graph.initializer, *twin.graph.initializer])
+    store(model.graph, [*exact.graph.initializer, *twin.graph.initializer])
     return model
 
 
-def _store(graph: onnx.GraphProto, tensors: Sequence[onnx.TensorProto]) -> None:
+def last(graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The layer that is nearest to the answer: a head."""
+    makers: dict[str, onnx.NodeProto] = {name: node for node in graph.node for name in node.output}
+    ahead = [end.name for end in graph.output]
+    for node in (makers[name] for name in ahead if name in makers):  # it grows: what is nearer comes first
+        if node.op_type in OPS:
+            return node
+        ahead += node.input
+    raise ValueError("no layer leads to the answer")
+
+
+def in_int8(graph: onnx.GraphProto) -> int:
+    """How many of its layers multiply weights of 8 bits."""
+    weights = {node.output[0] for node in graph.node if node.op_type == PAIR[1]}
+    products = [node for node in graph.node if node.op_type in OPS and node.input[1] in weights]
+    recurrent = [node for node in graph.node if node.op_type == f"DynamicQuantize{RECURRENT}"]
+    return len(products) + len(recurrent)
+
+
+def store(graph: onnx.GraphProto, tensors: Sequence[onnx.TensorProto]) -> None:
     """Let a graph hold those of the tensors that its nodes take and none of them gives, each name once."""
     given = {name for node in graph.node for name in node.output}
     needed = {name for node in graph.node for name in node.input} - given

@@ -48,6 +48,8 @@ class LineModel(Learner):
     """
 
     language: Language | None = None
+    before: Path | None = None
+    """The bundle that it goes on from, of which it may have frozen parts."""
 
     def features(self, images: Tensor) -> Tensor:
         """[B,C,H,W] -> [B,...,V]; no gradient flows here. The identity where nothing is frozen."""

@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 
 import pytest
+import torch
 from mlflow_server import MlflowServer
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Tests run beside each other, and threads of small models would only wait for each other."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch
 
 from redpencil import linepack
 from redpencil.blobs import Blobs
@@ -21,8 +22,11 @@ from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Precision
 from training import base
+from training.crops import Line
+from training.export import to_bundle
 from training.recipe import FOLLOWED
 from training.recipes import ppocr
+from training.render import demo_lines
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +74,22 @@ def test_its_graph_answers_as_the_packages_own_does(folder: Path, golden: list[P
         indices, probabilities, _ = reader.infer(image)
         assert (indices[..., 0] == shares.argmax(-1)).all()
         assert np.allclose(probabilities, np.sort(shares)[..., ::-1][..., :FOLLOWED], atol=1e-4)
+
+
+def test_what_goes_on_from_it_reads_all_else_in_int8_as_it_does(
+    folder: Path, golden: list[PackedLine], tmp_path: Path
+) -> None:
+    corrected = [Line(np.repeat(d.image[:, :, None], 3, 2), d.text) for d in demo_lines(6, seed=1)]
+    model = ppocr.build(folder, [line.text for line in corrected])
+    assert model.taught
+    with torch.no_grad():
+        model.taught.head.weight.mul_(1 + 0.02 * torch.randn(model.taught.head.weight.shape))
+    rehearsed = [Line(line.image, line.text) for line in linepack.load("rehearsal")[::40]]
+    model.know(corrected, rehearsed)
+    to_bundle(model.eval(), tmp_path, [*corrected, *rehearsed[:8]], {})
+    before, now = (LineReader(where, Precision.INT8) for where in (folder, tmp_path))
+    assert [now.read(line.image) for line in golden] == [before.read(line.image) for line in golden]
+    assert [now.read(line.image) for line in corrected] != [before.read(line.image) for line in corrected]
 
 
 def test_in_doubt_it_reads_what_may_be_a_word(folder: Path) -> None:

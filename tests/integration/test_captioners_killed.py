@@ -7,7 +7,6 @@ from typing import Any
 import gallery
 import pytest
 import tiny_models
-import torch
 from lost_worker import Doomed, numbers
 
 from redpencil.settings import Settings
@@ -18,11 +17,6 @@ from training.job import Job
 
 NOWHERE = "http://127.0.0.1:9"
 STEPS: dict[str, Any] = {"steps": 40, "passes": 0, "report_every": 8, "patience": 0, "batch": 8}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def catr(_: Path) -> dict[str, Any]:

@@ -20,11 +20,6 @@ IDS = torch.randint(0, 300, (2, 9), generator=torch.Generator().manual_seed(0))
 TEXTS = ["a red bar", "two blue bars", "no bar at all"]
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def nothing(model: CausalLM, rows: int) -> Named:
     return {name: torch.zeros(rows, heads, 0, size) for name, (heads, size) in model.past_shapes.items()}
 

@@ -77,14 +77,12 @@ def learn(model: ClipPrefix, hyper: ClipPrefixHyper, lines: Sequence[Line], step
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def seeded() -> None:
     torch.manual_seed(0)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("models")
     texts = sorted({line.text for line in pictures()})
     vision, language = save_clip(root / "clip"), save_language(root / "language", texts, steps=150)

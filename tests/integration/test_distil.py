@@ -22,7 +22,6 @@ from training.texts import Lexicon
 
 @pytest.fixture(scope="module")
 def taught() -> Teacher:
-    torch.set_num_threads(1)
     return Teacher()
 
 

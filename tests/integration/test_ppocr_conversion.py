@@ -25,7 +25,6 @@ from training.recipe import FOLLOWED, LineModel
 from training.recipes import crnn, ppocr
 from training.render import demo_lines
 
-torch.set_num_threads(1)
 BLACK_LETTER = [Line(np.repeat(d.image[:, :, None], 3, 2), d.text) for d in demo_lines(6, seed=1)]
 
 

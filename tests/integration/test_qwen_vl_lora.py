@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,12 +34,8 @@ HEIGHT, WIDTH = 56, 224
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded() -> None:
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +150,6 @@ def test_activations_that_are_computed_again_give_the_same_gradients(base: Path)
 @pytest.fixture(scope="module")
 def taught(base: Path) -> QwenVl:
     """A model that has learned ten words by heart, by its adapters alone."""
-    torch.set_num_threads(1)
     model, lines = built(base, dropout=0.0), tiny_qwen.lines()
     own = replace(hyper(base), lr=0.01, copies=1, augment=0.0)
     lessons = TextLessons(model, Lines(lines, lines, []), own, 0, 1)

@@ -18,8 +18,6 @@ from training.data import Batches
 from training.hyper import Hyper
 from training.recipes import crnn
 
-torch.set_num_threads(1)  # small models only wait for each other on several
-
 WORDS = ("abc", "cab", "bca", "acb", "bac", "cba")
 
 

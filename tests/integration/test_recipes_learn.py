@@ -17,8 +17,7 @@ from training.render import Wear, demo_font, demo_lines, draw, worn
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def seeded() -> None:
     torch.manual_seed(0)
 
 

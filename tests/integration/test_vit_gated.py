@@ -56,7 +56,6 @@ def lines() -> list[Line]:
 
 def taught(model: VitGated, hyper: VitGatedHyper, epochs: int) -> VitGated:
     """Trained as the loop does it."""
-    torch.set_num_threads(1)  # a module's fixtures come before those of its functions
     given = Lines(lines(), lines(), [])
     lessons = model.lessons(given, hyper)
     optimiser = torch.optim.AdamW([g | {"full": g["lr"]} for g in model.parameter_groups(hyper)])
@@ -76,8 +75,7 @@ def stacked(model: VitGated, count: int = 4) -> torch.Tensor:
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
+def seeded() -> None:
     torch.manual_seed(0)
 
 

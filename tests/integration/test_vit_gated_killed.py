@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 import tiny_house
-import torch
 from lost_worker import Doomed, numbers
 
 from redpencil.settings import Settings
@@ -17,11 +15,6 @@ from training.job import Job
 SIZES = {"height": 32, "width": 192, "patch": 8, "vision_width": 48, "vision_layers": 2, "vision_heads": 4}
 SIZES |= {"vision_inner": 96, "hidden": 48, "heads": 4, "inner": 96, "layers": 2, "cross_every": 2}
 SIZES |= {"longest": 24, "vocabulary": 300}
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def test_an_ocr_run_that_loses_its_worker_goes_on_exactly(tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_some_layers_in_int8_answer_as_if_they_alone_had_been_quantised(
     for chosen in (EVERY, layers):  # taken back from all of them, and quantised alone
         monkeypatch.setattr(quantize, "worthwhile", lambda found, chosen=chosen: chosen)
         with Twin(chain(tmp_path), images) as twin:
-            twin.write(tmp_path / "int8.onnx", layers)
+            onnx.save(twin.model(layers), tmp_path / "int8.onnx")
         session = onnxruntime.InferenceSession(tmp_path / "int8.onnx")
         answers.append([session.run(None, {"image": image})[0] for image in images])
         stored = [t.name for t in onnx.load(tmp_path / "int8.onnx").graph.initializer]

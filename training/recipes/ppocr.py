@@ -191,7 +191,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     if "familiar.bars" in stored:
         names = ("middle", "whiten", "examples", "bars")
         model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
-    model.language = Language.of_bundle(parent, manifest)
+    model.language, model.before = Language.of_bundle(parent, manifest), parent
     fill(model, stored, path.name)
     return grown(model, texts)
 
