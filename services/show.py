@@ -15,7 +15,7 @@ from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 
-
+FEW = 8  # ids that stand in one line
 SECRETS = ("api_keys", "secret")
 
 
@@ -96,7 +96,8 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        shown = ", ".join(map(str, value[:FEW])) or "none"
+        return f"{shown}, and {len(value) - FEW} more (--json lists all)" if value[FEW:] else shown
     if isinstance(value, int | float) and (name == "at" or name.endswith("_at")):
         return when(value)
     if isinstance(value, int | float) and name.endswith("_bytes"):

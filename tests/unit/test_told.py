@@ -65,6 +65,8 @@ def test_a_refusal_is_told_with_its_reason(world: World) -> None:
         ({"free_bytes": 73_591_496_704}, "free_bytes: 73.6 GB"),
         ({"up": True}, "up: yes"),
         ({"ancestors": []}, "ancestors: none"),
+        ({"train": list(range(8))}, "train: 0, 1, 2, 3, 4, 5, 6, 7\n"),
+        ({"train": list(range(300))}, "train: 0, 1, 2, 3, 4, 5, 6, 7, and 292 more (--json lists all)\n"),
         ({"cer": 0.01234}, "cer: 0.012"),
     ],
 )
