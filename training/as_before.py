@@ -33,25 +33,39 @@ def as_before(twin: Twin, before: onnx.ModelProto, exact: onnx.ModelProto) -> on
     kept, _ = behind(before.graph, [same[name] for name in met])
     if not any(node.op_type == PAIR[0] for node in kept):
         return None
+    _round_alike(made.graph, before.graph, head)
+    return _joined(made, own, before, kept, {name: same[name] for name in met})
+
+
+def _joined(
+    made: onnx.ModelProto,
+    own: Sequence[onnx.NodeProto],
+    before: onnx.ModelProto,
+    kept: Sequence[onnx.NodeProto],
+    met: Mapping[str, str],
+) -> onnx.ModelProto:
+    """The model of its `own` nodes behind those `kept` of the one before; `met` are the values that they take
+    from these, with their names there."""
     its, others = _names(kept), _names(own)
     called = {name: _free(name, its | others) for name in (its & others) - SAME}
-    called |= {same[name]: name for name in reversed(met)}
-    joined = [*_renamed(kept, called), *_renamed(own, {name: called[same[name]] for name in met})]
+    called |= {there: name for name, there in met.items()}
     held = [_named(t, called.get(t.name, t.name)) for t in before.graph.initializer if t.name in its]
-    _round_alike(made.graph, before.graph, head)
+    nodes = [*_renamed(kept, called), *_renamed(own, {name: called[met[name]] for name in met})]
     del made.graph.node[:]
-    made.graph.node.extend(joined)
+    made.graph.node.extend(nodes)
     store(made.graph, [*made.graph.initializer, *held])
+    domains = {opset.domain for opset in made.opset_import}
+    made.opset_import.extend(opset for opset in before.opset_import if opset.domain not in domains)
     return made
 
 
 def shared(graph: onnx.GraphProto, other: onnx.GraphProto) -> dict[str, str]:
     """Values of a graph that another computes too, from an image by the same weights: their names there."""
-    known = {how: name for name, how in told(other).items()}
-    return {name: known[how] for name, how in told(graph).items() if how in known}
+    known = {how: name for name, how in origins(other).items()}
+    return {name: known[how] for name, how in origins(graph).items() if how in known}
 
 
-def told(graph: onnx.GraphProto) -> dict[str, bytes]:
+def origins(graph: onnx.GraphProto) -> dict[str, bytes]:
     """For every value of a graph what tells how it comes about, whatever it is called."""
     found = {t.name: _digest(numpy_helper.to_array(t).tobytes(), bytes(_kind(t))) for t in graph.initializer}
     for node in graph.node:
