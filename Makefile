@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # Half of their time these tests wait for processes to start. A file stays together.
-TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
+BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: up test check clean
 
@@ -17,7 +17,7 @@ up: $(READY)
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit -n auto
-	$(BIN)/python -m pytest tests/integration $(TWO_AT_ONCE)
+	$(BIN)/python -m pytest tests/integration $(BESIDE)
 	$(BIN)/python -m pytest tests/e2e
 
 check: $(READY)
