@@ -9,6 +9,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+Told = list[tuple[asyncio.Future[Any], object, Exception | None]]
+"""How a piece of work ended, once, until its loop has heard of it."""
+
 SPARE_EVERY = 8  # while there is other work, so many pieces of it go before one spare piece
 
 
@@ -104,13 +107,9 @@ class Pool:
         while piece := self._next():
             future, work, args = piece
             del piece
-            outcome = (None, None) if future.cancelled() else _outcome(work, args)
-            del (
-                work,
-                args,
-            )  # before anybody goes on: a thread that waits must keep no image alive
-            _tell(future, *outcome)
-            del future, outcome
+            told: Told = [(future, *((None, None) if future.cancelled() else _outcome(work, args)))]
+            del future, work, args  # before anybody goes on: no thread must keep an image alive
+            _tell(told)
 
 
 def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[object, Exception | None]:
@@ -120,13 +119,15 @@ def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[object, E
         return None, exc
 
 
-def _tell(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
-    loop = future.get_loop()
+def _tell(told: Told) -> None:
+    loop = told[0][0].get_loop()
     if not loop.is_closed():
-        loop.call_soon_threadsafe(_settle, future, result, error)
+        loop.call_soon_threadsafe(_settle, told)
 
 
-def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
+def _settle(told: Told) -> None:
+    """Takes the outcome out of the list, which the thread may hold for as long as others keep it waiting."""
+    future, result, error = told.pop()
     if future.cancelled():
         return
     if error is None:

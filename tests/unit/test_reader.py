@@ -108,6 +108,30 @@ def test_a_thread_has_let_go_of_an_image_before_anybody_hears_of_it(pool: Pool) 
     assert gone[0]
 
 
+def test_a_thread_that_others_keep_waiting_holds_no_page_that_it_decoded(pool: Pool) -> None:
+    gone = threading.Event()
+
+    class Loop(asyncio.SelectorEventLoop):
+        def call_soon_threadsafe(self, *given: Any, **more: Any) -> asyncio.Handle:
+            handle = super().call_soon_threadsafe(*given, **more)
+            del given, more
+            assert gone.wait(60), "the thread gets no further until its page is gone"
+            return handle
+
+    async def decode() -> bool:
+        page = await pool.lane().run(lambda: np.zeros((2, 2, 3), np.uint8).view(Watched))
+        known = weakref.ref(page)
+        del page
+        await asyncio.sleep(0)
+        try:
+            return known() is None
+        finally:
+            gone.set()
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        assert runner.run(decode())
+
+
 class Watched(np.ndarray):
     """An array of which one can know that it is gone."""
 
