@@ -28,7 +28,7 @@ SMALL = {
     "clip": 1.0,
     "beams": 1,
     "longest": 24,
-    "passes": 7,
+    "passes": 6,
     "report_every": 12,
     "patience": 0,
 }
