@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 # Half of their time these tests wait for processes to start. A file stays together.
-BESIDE := -n 3 --dist loadfile --no-loadscope-reorder
+THREE_AT_ONCE := -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: up test check clean
 
@@ -17,7 +17,7 @@ up: $(READY)
 test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)
 	$(BIN)/python -m pytest tests/unit -n auto
-	$(BIN)/python -m pytest tests/integration $(BESIDE)
+	$(BIN)/python -m pytest tests/integration $(THREE_AT_ONCE)
 	$(BIN)/python -m pytest tests/e2e
 
 check: $(READY)
@@ -31,7 +31,8 @@ $(READY): pyproject.toml constraints.txt
 	  || { echo "Redpencil needs Python 3.11 or newer; say which: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
-	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true  # pip has one core compile it all
+	@# On all cores, where pip uses one; packages hold some files that are for other Pythons and do not compile.
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/' $(VENV)/lib || true
 	@touch $@
 
 clean:

@@ -163,3 +163,7 @@ def chat(model: str, *images: bytes, **more: Any) -> dict[str, Any]:
     parts = [{"type": "image_url", "image_url": {"url": data_url(image)}} for image in images]
     said = {"role": "user", "content": [{"type": "text", "text": "What does it say?"}, *parts]}
     return {"model": model, "messages": [{"role": "system", "content": "You are kind."}, said], **more}
+
+
+class Watched(np.ndarray):
+    """An array of which one can know that it is gone."""

@@ -1,7 +1,7 @@
 """An INT8 twin that rounds what its parent's graph computes too exactly as the parent's twin does.
 
 A line that nothing was taught about is then read in INT8, bit for bit, as it was before. With ranges taken
-anew, on other lines, one line in fifteen would be read otherwise, as often better as worse (docs/log.md,
+anew, on other lines, one line in twenty would be read otherwise, as often better as worse (docs/log.md,
 2026-11-30), and people would see lines go wrong that no correction was about.
 """
 
@@ -19,14 +19,18 @@ BESIDE = "_before"  # behind a name of the parent's that means something else he
 SAME = {"image", ""}  # what comes in, and what is left out, have one name in every graph
 
 
-def as_before(twin: Twin, before: onnx.ModelProto, exact: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The graph of `twin` in INT8, with all that it shares with `exact` as in the twin of that, `before`.
+def as_before(
+    twin: Twin, exact: onnx.ModelProto, before: onnx.ModelProto, before_exact: onnx.ModelProto
+) -> onnx.ModelProto | None:
+    """The INT8 graph of `exact`; what it shares with `before_exact` is as in that one's, `before`.
 
     The last product, which may name more classes than before, rounds what goes in and comes out as before.
     None where `before` rounds nothing that both compute.
     """
     rounded = _rounded(before.graph)
-    same = {own: rounded[its] for own, its in shared(twin.graph, exact.graph).items() if its in rounded}
+    same = {
+        own: rounded[its] for own, its in shared(exact.graph, before_exact.graph).items() if its in rounded
+    }
     head = _head(before.graph)
     made = twin.model([name for name in twin.layers if head or name != twin.last])
     own, met = behind(made.graph, [end.name for end in made.graph.output], same)

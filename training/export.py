@@ -136,7 +136,7 @@ def _with_int8(
             _save(folder, manifest, graph)
             return beyond_chance(np.subtract(_errors(folder, control), exact))
 
-        alike = _alike(twin, before)
+        alike = _alike(twin, folder / "fp32.onnx", before)
         if alike and loss(alike) <= allowed:
             return _save(folder, manifest, alike)
         layers, lost = careful(twin.parts, lambda some: loss(_of(twin, some)), allowed, twin.work, LEAST_INT8)
@@ -147,12 +147,12 @@ def _with_int8(
     return found
 
 
-def _alike(twin: Twin, before: Path | None) -> onnx.ModelProto | None:
+def _alike(twin: Twin, exact: Path, before: Path | None) -> onnx.ModelProto | None:
     """The graph with what it shares with that of a bundle before rounded as there, if anything is."""
     if before is None or Precision.INT8 not in (graphs := Manifest.load(before).graphs):
         return None
     its = {precision: onnx.load(before / graph.file) for precision, graph in graphs.items()}
-    return as_before(twin, its[Precision.INT8], its[Precision.FP32])
+    return as_before(twin, onnx.load(exact), its[Precision.INT8], its[Precision.FP32])
 
 
 def _of(twin: Twin, layers: Sequence[str]) -> onnx.ModelProto | None:

@@ -40,7 +40,6 @@ class Twin:
     """Makes INT8 versions of one graph. Ranges are taken once, and each layer is quantised once."""
 
     def __init__(self, source: Path, calibration: Sequence[Image]) -> None:
-        self.graph = onnx.load(source).graph
         self._calibration = calibration
         self._scratch = tempfile.TemporaryDirectory(prefix="redpencil-int8-")
         self._prepared = Path(self._scratch.name) / "prepared.onnx"

@@ -76,7 +76,7 @@ def twin_of(path: Path, images: list[Floats]) -> onnx.ModelProto:
 
 def kept(path: Path, images: list[Floats], before: onnx.ModelProto, exact: Path) -> onnx.ModelProto:
     with Twin(path, images) as twin:
-        made = as_before(twin, before, onnx.load(exact))
+        made = as_before(twin, onnx.load(path), before, onnx.load(exact))
     assert made
     return made
 
@@ -108,8 +108,8 @@ def test_the_head_stays_exact_where_it_was(tmp_path: Path) -> None:
 def test_a_reader_of_another_kind_is_rounded_on_its_own(tmp_path: Path) -> None:
     base, other = reader(tmp_path / "base.onnx"), reader(tmp_path / "other.onnx", stem=7)
     with Twin(other, LIGHT) as twin:
-        assert as_before(twin, twin_of(base, DARK), onnx.load(base)) is None
-        assert as_before(twin, onnx.load(other), onnx.load(other)) is None, "nothing is rounded there"
+        assert as_before(twin, onnx.load(other), twin_of(base, DARK), onnx.load(base)) is None
+        assert as_before(twin, *[onnx.load(other)] * 3) is None, "nothing is rounded there"
 
 
 def test_branches_are_told_apart_by_what_they_take_from_around_them(tmp_path: Path) -> None:
