@@ -128,15 +128,22 @@ class Deck:
 class Stock(Deck):
     """Lines ready to be drawn: each as `copies` features, the line itself and augmented ones.
 
-    Features are computed once, each line alone, and kept in half precision. With 0 copies
+    Features are computed once, each line alone, and kept in half precision; every draw misses a share
+    `dropped` of their channels, so that no reader relies on a few of them. With 0 copies
     nothing is kept and every draw is augmented anew, for models that freeze nothing.
     """
 
     def __init__(
-        self, model: LineModel, lines: Sequence[Line], copies: int, strength: float, seed: int
+        self,
+        model: LineModel,
+        lines: Sequence[Line],
+        copies: int,
+        strength: float,
+        seed: int,
+        dropped: float = 0.0,
     ) -> None:
         super().__init__(lines, seed)
-        self.model, self.copies, self.strength = model, copies, strength
+        self.model, self.copies, self.strength, self.dropped = model, copies, strength, dropped
         self.classes = [torch.tensor(vocab.encode(x.text, model.alphabet), dtype=torch.long) for x in lines]
         self.frozen = Frozen(model)
         made = self.frozen.map(lambda draw: self._image(*draw), product(range(len(lines)), range(copies)))
@@ -145,8 +152,16 @@ class Stock(Deck):
     def features(self, index: int, turn: int) -> Tensor:
         """One line's features [...,V] as they are met in the `turn`-th pass."""
         if self.copies:
-            return self.kept[index][(turn + index) % self.copies].float()
+            return self._partly(self.kept[index][(turn + index) % self.copies].float(), index, turn)
         return self.frozen.of(self._image(index, turn))
+
+    def _partly(self, features: Tensor, index: int, turn: int) -> Tensor:
+        """Some channels [C,...] are gone, the rest louder (spatial dropout: Tompson et al., CVPR 2015)."""
+        if not self.dropped:
+            return features
+        rng = np.random.default_rng([self.seed, index, turn])
+        seen = torch.from_numpy(rng.random(len(features)) >= self.dropped)
+        return features * (seen / (1 - self.dropped)).view(-1, *[1] * (features.ndim - 1))
 
     def _image(self, index: int, copy: int) -> Pixels:
         image = self.lines[index].image
@@ -180,8 +195,8 @@ class Batches:
         again = min(len(corrected), len(known))
         self.again = again / (len(corrected) + again)
         own, before = (part[rank::world] or part for part in (corrected, known))
-        self.new = Stock(model, own, hyper.copies, hyper.augment, hyper.seed)
-        self.known = Stock(model, before, hyper.copies, hyper.augment, hyper.seed)
+        ways = (hyper.copies, hyper.augment, hyper.seed, hyper.channel_dropout)
+        self.new, self.known = (Stock(model, lines, *ways) for lines in (own, before))
         self.old = Stock(model, rehearsed[rank::world] or rehearsed, 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Generator[Batch, None, None]:

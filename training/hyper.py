@@ -22,7 +22,7 @@ SIZES += ("vision_width", "vision_layers", "vision_inner", "hidden", "layers", "
 RANGES = (
     *(
         (name, 0, 1, "a share, 0 or more and below 1")
-        for name in ("replay", "warmup", "smoothing", "validation", "dropout")
+        for name in ("replay", "warmup", "smoothing", "validation", "dropout", "channel_dropout")
     ),
     *((name, 1, inf, "at least 1") for name in SIZES),
     *((name, 0, inf, "0 or more") for name in COUNTS),
@@ -68,6 +68,7 @@ class Hyper:
     earlier: int = 400  # corrections known to the parent that are met again, or as many as are new
     copies: int = 3  # versions of each corrected line: the line itself and augmented ones
     augment: float = 1.0  # strength of the augmentation; 0: none
+    channel_dropout: float = 0.0  # share of a corrected line's kept features that each look at it misses
     loaders: int = 0  # threads that prepare batches ahead, for GPUs; no number changes what is learned
     validation: float = 0.1  # share of train groups that only validate
     seed: int = 0
@@ -96,6 +97,8 @@ class Hyper:
                 raise BadInput(f"training parameter {name} is {words}, not {getattr(self, name)}")
         if self.unlabelled and not self.replay:
             raise BadInput("training parameter unlabelled needs replay above 0: such lines are rehearsed")
+        if self.channel_dropout and not self.copies:
+            raise BadInput("training parameter channel_dropout is for kept features: set copies above 0")
         if not (self.steps or self.passes or self.many_passes):
             raise BadInput("a run without steps learns nothing: set steps, passes or many_passes")
 

@@ -220,7 +220,8 @@ class Recipe:
                 f"{self.name} learns from images that are mirrored too, which no text is: train it for "
                 "captions (--model caption), or take another family for text, such as vit_gated"
             )
-        asked: dict[str, Any] = {name: getattr(hyper, name) for name in ("replay", "unlabelled", "primer")}
+        of_lines = ("replay", "unlabelled", "primer", "channel_dropout")
+        asked: dict[str, Any] = {name: getattr(hyper, name) for name in of_lines}
         asked = {name: value for name, value in asked.items() if value}
         if reach < 1:
             asked["reach"] = reach

@@ -32,7 +32,7 @@ class Arm:
     wrong: float = 0.0  # share of the corrections that are; then what the readers doubt is left out
 
 
-ALONE = {"replay": 0.0, "primer": 0}
+ALONE = {"replay": 0.0, "primer": 0, "channel_dropout": 0.0}
 ARMS = {
     "ours": Arm("the recipe, its reach and what is familiar to it, as a training run has them", held=True),
     "wrong": Arm("the same with 5 % wrong corrections among them", held=True, wrong=0.05),

@@ -247,7 +247,7 @@ def _agree(model: PPOCR, path: Path) -> None:
 RECIPE = Recipe(
     name="ppocr",
     summary="fine-tunes the neck and head of the PP-OCRv6 line recogniser on corrections",
-    defaults=Hyper(primer=150, steps=0, many_passes=50),
+    defaults=Hyper(primer=150, steps=0, many_passes=50, channel_dropout=0.5),
     build=build,
     starts_from="champion",
 )
