@@ -75,12 +75,31 @@ def primer(
     says German things, so it is opened for German alone.
     """
     found: list[Line] = []
-    for kind, marks in linepack.marks().items() if hyper.primer else ():
-        real, before = (sum(not marks.isdisjoint(x.text) for x in part) for part in (corrected, known))
-        if real and real >= BRINGS * len(corrected) and (kind != BLACK_LETTER or _german(corrected)):
-            packed = linepack.load("primer", kind)[: max(0, hyper.primer - real - before)]
-            found += [Line(line.image, line.text) for line in packed]
+    for kind, marks in _brought(corrected) if hyper.primer else ():
+        met = _written(marks, corrected) + _written(marks, known)
+        packed = linepack.load("primer", kind)[: max(0, hyper.primer - met)]
+        found += [Line(line.image, line.text) for line in packed]
     return found
+
+
+def suited(hyper: Hyper, corrected: Sequence[Line], known: Sequence[Line] = ()) -> Hyper:
+    """The parameters for these lines: others where they bring a script of which the parent has met less than
+    a primer's worth."""
+    brought = _brought(corrected) if hyper.primer else ()
+    new = any(_written(marks, known) < hyper.primer for _, marks in brought)
+    return hyper.in_new_script() if new else hyper
+
+
+def _brought(corrected: Sequence[Line | Member]) -> list[tuple[str, frozenset[str]]]:
+    """The kinds of the primer that corrected lines bring, and the characters that each is known by."""
+    found = [(kind, m) for kind, m in linepack.marks().items() if _written(m, corrected)]
+    found = [(kind, m) for kind, m in found if _written(m, corrected) >= BRINGS * len(corrected)]
+    return [(kind, m) for kind, m in found if kind != BLACK_LETTER or _german(corrected)]
+
+
+def _written(marks: Container[str], lines: Iterable[Line | Member]) -> int:
+    """How many of the lines have one of the characters."""
+    return sum(any(c in marks for c in line.text) for line in lines)
 
 
 def _german(lines: Iterable[Line | Member]) -> bool:

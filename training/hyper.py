@@ -111,6 +111,11 @@ class Hyper:
         share = 1 - new / (new + read) if read else 0.0
         return replace(self, replay=max(self.replay, min(share, 1 - FEW_NEW)))
 
+    def in_new_script(self) -> Hyper:
+        """These for lines in a script that the reader has hardly met: letters are to be learned soon, and
+        there is less to learn by heart."""
+        return replace(self, lr=2 * self.lr, channel_dropout=self.channel_dropout / 2)
+
     def total_steps(self, lines: int, read: int = 0) -> int:
         """Optimiser steps of a run that meets so many lines in a pass, and so many that nobody corrected."""
         few, many = USUAL_STEPS

@@ -91,7 +91,7 @@ def learn(
     """
     rehearsed = [*(data.rehearsal(hyper) if hyper.replay else []), *read]
     met = [*corrected, *data.primer(hyper, corrected)]
-    hyper = hyper.beside(len(met), len(read))
+    hyper = data.suited(hyper, corrected).beside(len(met), len(read))
     batches = data.Batches(model, met, rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trained, hyper.lr, weight_decay=hyper.weight_decay, fused=True)
