@@ -92,8 +92,8 @@ def suited(hyper: Hyper, corrected: Sequence[Line], known: Sequence[Line] = ()) 
 
 def _brought(corrected: Sequence[Line | Member]) -> list[tuple[str, frozenset[str]]]:
     """The kinds of the primer that corrected lines bring, and the characters that each is known by."""
-    found = [(kind, m) for kind, m in linepack.marks().items() if _written(m, corrected)]
-    found = [(kind, m) for kind, m in found if _written(m, corrected) >= BRINGS * len(corrected)]
+    enough = max(1.0, BRINGS * len(corrected))
+    found = [(kind, m) for kind, m in linepack.marks().items() if _written(m, corrected) >= enough]
     return [(kind, m) for kind, m in found if kind != BLACK_LETTER or _german(corrected)]
 
 
