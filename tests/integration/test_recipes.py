@@ -66,6 +66,8 @@ def test_training_parameters_are_checked() -> None:
         ({"report_every": -10}, "report_every is 0 or more"),
         ({"lr": "nan"}, "lr is 0 or more"),
         ({"dropout": 2}, "unknown training parameter"),
+        ({"channel_dropout": 0.3, "copies": 0}, "channel_dropout is for kept features: set copies above 0"),
+        ({"channel_dropout": 1}, "channel_dropout is a share, 0 or more and below 1"),
         ({"steps": 0, "passes": 0}, "learns nothing: set steps, passes or many_passes"),
     ):
         with pytest.raises(BadInput, match=said):
@@ -161,13 +163,6 @@ def test_every_family_says_what_a_version_keeps(tmp_path: Path, name: str, kept:
             family.refuse({field: family.defaults.to_dict()[field]}, parent)
 
 
-def test_channels_are_dropped_of_what_is_kept_alone() -> None:
-    with pytest.raises(BadInput, match="channel_dropout is for kept features: set copies above 0"):
-        recipe.find("crnn").defaults.updated({"channel_dropout": 0.3})
-    with pytest.raises(BadInput, match="channel_dropout is a share, 0 or more and below 1"):
-        recipe.find("ppocr").defaults.updated({"channel_dropout": 1})
-
-
 def test_a_run_takes_a_step_at_least() -> None:
     assert Hyper(steps=0, passes=0.01).total_steps(3) == 1
 
@@ -204,18 +199,14 @@ def test_every_pass_meets_every_line_once(model: crnn.CRNN) -> None:
 
 
 def test_each_look_at_a_corrected_line_misses_other_channels(model: crnn.CRNN) -> None:
-    batches = Batches(
-        model, lines(10), lines(12), replace(hyper(), copies=1, augment=0.0, channel_dropout=0.4)
-    )
+    batches = Batches(model, lines(10), lines(12), hyper(copies=1, channel_dropout=0.4))
     whole = data.Stock(model, lines(1), 1, 0.0, 0, 0.0).features(0, 0)
     part = data.Stock(model, lines(1), 1, 0.0, 0, 0.4)
     looks = [part.features(0, turn) for turn in range(60)]
     assert torch.equal(looks[7], part.features(0, 7)), "a resumed run sees what the interrupted one saw"
-    assert all(
-        torch.equal(channel, torch.zeros_like(channel)) or torch.allclose(channel, seen / 0.6)
-        for look in looks
-        for channel, seen in zip(look, whole, strict=True)
-    )
+    for look in looks:
+        for channel, seen in zip(look, whole, strict=True):
+            assert not channel.any() or torch.allclose(channel, seen / 0.6)
     missed = np.mean([not channel.any() for look in looks for channel in look])
     assert 0.25 < missed < 0.55
     assert (batches.new.dropped, batches.known.dropped, batches.old.dropped) == (0.4, 0.4, 0.0)
