@@ -82,7 +82,7 @@ def primer(
     return found
 
 
-def suited(hyper: Hyper, corrected: Sequence[Line], known: Sequence[Line] = ()) -> Hyper:
+def suited(hyper: Hyper, corrected: Sequence[Line | Member], known: Sequence[Line | Member] = ()) -> Hyper:
     """The parameters for these lines: others where they bring a script of which the parent has met less than
     a primer's worth."""
     brought = _brought(corrected) if hyper.primer else ()

@@ -113,6 +113,16 @@ class Job:
         return [m for m in self.members if m.correction in self.known]
 
     @property
+    def taught(self) -> tuple[list[Member], list[Member]]:
+        """What may bring a script, and what the parent has met: all that is new, or all where nothing is."""
+        return (self.new, self.old) if self.new else (self.old, [])
+
+    @property
+    def suited(self) -> Hyper:
+        """`hyper` as it is taken for these lines; see `training.data.suited`."""
+        return data.suited(self.hyper, *self.taught)
+
+    @property
     def again(self) -> list[Member]:
         """A random part of the others: the work grows with what is new, not with all that ever was."""
         old, most = self.old, max(self.hyper.earlier, len(self.new))
@@ -124,7 +134,7 @@ class Job:
         """What is said beside each of its checkpoints."""
         run = self.run
         named = {"recipe": run.recipe, "run": run.id, "parent": run.params.get("parent")}
-        return named | {"hyper": self.hyper.to_dict()}
+        return named | {"hyper": self.suited.to_dict()}
 
     def lines(self, blobs: Blobs) -> Lines:
         """What is new, some of the rest, and the rehearsal; the holdout is never opened here."""
@@ -134,7 +144,7 @@ class Job:
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]
-        primer = data.primer(self.hyper, self.new or self.old, self.old if self.new else ())
+        primer = data.primer(self.hyper, *self.taught)
         read = [replace(line, key="", place="") for line in crops.lines(self.read, blobs, *most)]
         return Lines(new or old, aside, rehearsed, old if new else [], primer, read)
 

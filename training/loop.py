@@ -15,7 +15,6 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from redpencil.errors import RedpencilError
-from training.data import suited
 from training.device import autocast, spread
 from training.hyper import Hyper
 from training.job import Cancelled, Ended, Lines, learned, restore
@@ -51,7 +50,7 @@ class Loop:
     def __init__(self, hyper: Hyper, model: Learner, lines: Lines, watcher: Watcher, place: Place) -> None:
         self.place, self.rank, self.world, self.device = place, place.rank, place.world, place.device
         # The workers share every batch, so that their number does not change what is learned.
-        hyper = suited(hyper, lines.learn, lines.again).beside(lines.a_pass, len(lines.read))
+        hyper = hyper.beside(lines.a_pass, len(lines.read))
         every = hyper.report_every or max(1, round(hyper.pass_steps(lines.a_pass)))
         self.hyper = replace(hyper, batch=ceil(hyper.batch / self.world), report_every=every)
         if self.device.type == "cuda":

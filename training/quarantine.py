@@ -97,7 +97,7 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         most = held + (len(here) - held) // MOST
         doubts += _doubts(job.run.id, [s for s in weighed if s.correction in here - amended], most)
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    brought = data.primer(job.hyper, job.new or job.old, job.old if job.new else ())
+    brought = data.primer(job.hyper, *job.taught)
     return doubts, 1.0 if brought else sight.reach
 
 

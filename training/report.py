@@ -161,7 +161,7 @@ def summary(job: Job, ended: Ended, shown: Sequence[Sample]) -> dict[str, Any]:
         "run": job.run.id,
         "model": job.run.model,
         "recipe": job.run.recipe,
-        "hyper": job.hyper.to_dict(),
+        "hyper": job.suited.to_dict(),
         "snapshot": job.snapshot.id,
         "parent": job.run.params.get("parent"),
         "lines": ended.counts,

@@ -24,9 +24,9 @@ def trial(config: Mapping[str, Any], job: Job, parent: str) -> None:
     torch.set_num_threads(job.settings.train_threads or 1)
     page, blobs = SweepPage(job.settings.mlflow, job.run.model), Blobs.open(job.settings.blobs)
     name = ", ".join(f"{k}={_short(v)}" for k, v in config.items())
-    run = page.begin(name, mine.hyper.to_dict(), job.snapshot, parent)
+    run = page.begin(name, mine.suited.to_dict(), job.snapshot, parent)
     lines, watcher = mine.lines(blobs), TrialWatcher(page, run)
-    ended = Loop(mine.hyper, mine.build(blobs, lines), lines, watcher, TrialPlace(watcher)).run()
+    ended = Loop(mine.suited, mine.build(blobs, lines), lines, watcher, TrialPlace(watcher)).run()
     page.end(run, "FINISHED" if ended.how == "done" else "FAILED")
     if ended.how != "done":
         raise RedpencilError(ended.why)

@@ -104,7 +104,7 @@ class Page:
 
     def _describe(self, run: str) -> None:
         known = self.client.get_run(run).data.params
-        params = {"recipe": self.job.run.recipe, **self.job.hyper.to_dict()}
+        params = {"recipe": self.job.run.recipe, **self.job.suited.to_dict()}
         missing = [Param(k, str(v)) for k, v in params.items() if k not in known]
         self.client.log_batch(run, params=missing)
         self.client.log_inputs(run, [DatasetInput(dataset(self.job.snapshot), [CONTEXT])])

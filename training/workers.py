@@ -220,7 +220,7 @@ def work(config: dict[str, Any]) -> Ended:
             lines = job.lines(blobs)
             model = job.build(blobs, lines)
             model.expect(job.settings)
-            loop = Loop(job.hyper, model, lines, Follower(store, job.run.id, live), place)
+            loop = Loop(job.suited, model, lines, Follower(store, job.run.id, live), place)
             return replace(loop.run(), machine=_machine(loop))
     except RedpencilError as error:
         # Trying again would not help; alone, a worker may say so instead of being restarted.

@@ -15,10 +15,11 @@ from redpencil.errors import RedpencilError
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Split
-from training import data, workers
+from training import data, schedule, workers
 from training.freeze import freeze
 from training.frozen import Frozen
 from training.job import Job, load, restore
+from training.schedule import Patience
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +78,17 @@ def test_some_checkpoints_outlive_their_run_and_say_what_they_are(two: Settings,
     restore(made.build(blobs, made.lines(blobs)), load(kept / names[1]))
     best = json.loads((made.folder / "best.json").read_text("utf-8"))
     assert (best["epoch"], best["scores"]["val_cer"]) == (ended.best_epoch, ended.best["val_cer"])
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_script_that_is_new_is_learned_faster_and_said_so(settings: Settings, known: bool) -> None:
+    asked = job(settings, steps=20, passes=0, primer=8)
+    members = tuple(replace(m, text="ಬದುಕು") for m in asked.snapshot.members)
+    met = frozenset(m.correction for m in asked.members[1:]) if known else frozenset()
+    made = replace(asked, snapshot=replace(asked.snapshot, members=members), known=met)
+    (rate,) = (epoch["lr"] for epoch in workers.fit(made).history[1:])
+    assert (made.suited.lr, made.about["hyper"]["lr"]) == ((0.5, 0.5) if known else (1.0, 1.0))
+    assert rate == pytest.approx(schedule.rate(made.suited, 19, 20, Patience(0)) * made.suited.lr)
 
 
 def test_it_stops_when_it_no_longer_gets_better(settings: Settings) -> None:

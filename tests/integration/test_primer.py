@@ -1,19 +1,11 @@
 """Corrections in a script that the base does not know bring rendered lines of it."""
 
-from pathlib import Path
-from unittest.mock import Mock
-
 import numpy as np
-import pytest
-from pyarrow.fs import LocalFileSystem
 
 from benchmarks.learning.arms import begin
 from redpencil import linepack
 from training import common_words, data
 from training.crops import Line
-from training.job import Lines
-from training.loop import Loop
-from training.place import Alone
 from training.primers import long_s, modern
 from training.recipes import ppocr
 
@@ -65,16 +57,6 @@ def test_a_script_that_the_parent_hardly_knows_is_learned_faster() -> None:
     assert data.suited(hyper, fresh, known) == hyper
     assert data.suited(hyper, corrected("TOTAL 12.50", "Grüße aus Köln")) == hyper
     assert data.suited(hyper.updated({"primer": 0}), fresh) == hyper.updated({"primer": 0})
-
-
-@pytest.mark.parametrize(("known", "rate"), [(0, 2 * HYPER.lr), (HYPER.primer, HYPER.lr)])
-def test_a_run_learns_it_faster(tmp_path: Path, known: int, rate: float) -> None:
-    fresh = corrected("ಬದುಕು", "12.50")
-    lines = Lines(fresh, [], again=corrected(*["ಬದುಕು"] * known))
-    model = begin(ppocr.RECIPE, fresh, HYPER)
-    loop = Loop(HYPER, model, lines, Mock(), Alone(LocalFileSystem(), str(tmp_path)))
-    assert [group["full"] for group in loop.optimiser.param_groups] == [rate]
-    assert loop.hyper.channel_dropout == (0.5 if known else 0.25)
 
 
 def test_what_the_base_knows_brings_nothing() -> None:
