@@ -19,7 +19,7 @@ from training import recipe, tokens
 from training.crops import Line
 from training.learner import Learner
 
-SHOWN = 24  # golden lines on which the graphs are checked and INT8 is fitted
+SHOWN = 24  # lines on which the graphs are checked and INT8 is fitted; the gate judges by others
 
 
 def bring_in(name: str, params: dict[str, str], settings: Settings, model: str | None = None) -> str:
@@ -31,7 +31,7 @@ def bring_in(name: str, params: dict[str, str], settings: Settings, model: str |
     asked = recipe.model_of(chosen, settings, model)
     made = _built(chosen, params, asked)
     lineage = {"recipe": name, "origin": ", ".join(f"{k}={v}" for k, v in sorted(params.items()))}
-    lines = [Line(x.image, x.text, str(n)) for n, x in enumerate(linepack.load("golden")[:SHOWN])]
+    lines = [Line(x.image, x.text, str(n)) for n, x in enumerate(linepack.load("rehearsal")[:SHOWN])]
     with tempfile.TemporaryDirectory(prefix="redpencil-import-") as scratch:
         made.to_bundle(Path(scratch), lines, lineage)
         return f"{asked} version {register(Path(scratch), name, asked, settings)}"

@@ -120,7 +120,7 @@ class Job:
     @property
     def suited(self) -> Hyper:
         """`hyper` as it is taken for these lines; see `training.data.suited`."""
-        return data.suited(self.hyper, *self.taught)
+        return data.suited(self.hyper, self.taught[0], self.old)
 
     @property
     def again(self) -> list[Member]:

@@ -39,15 +39,15 @@ def quarantine(job: Job, store: Store, blobs: Blobs) -> Job:
     What the run thinks of each is kept in the store, and found there when the run is taken up again.
     Only corrections are looked at that no run has seen yet, and those that wait for a person: the
     work grows with what is new. Of held-out documents they are looked at as well, though nothing learns from
-    them: a person shall see what the gate goes by. `params` of the run with doubt=false: it learns from
-    everything.
+    them: a person shall see what the gate goes by, and what is left out does not hang on them. With
+    doubt=false in its `params` a run learns from everything, and is told only how far it may go.
     """
     if job.taught_by != job.run.id:
         return _without(job, store.doubts.left_out(job.taught_by))
     wanted = yes_or_no("doubt", job.run.params.get("doubt", True))
-    if job.snapshot.task is not Task.OCR or not wanted:
+    if job.snapshot.task is not Task.OCR:
         return job
-    doubts, open = store.doubts.of_run(job.run.id), waiting(job, store)
+    doubts, open = store.doubts.of_run(job.run.id), waiting(job, store) if wanted else []
     if not doubts and (open or "reach" not in job.run.params):
         found, far = _looked_at(job, store, blobs, open)
         job = replace(job, run=store.runs.update(job.run.id, params={"reach": far, **job.run.params}))
@@ -89,10 +89,12 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         return [], 1.0
     # Whose place the parent learned with another text is not for it to judge: it knows that one by heart.
     amended = {m.correction for m, before in stated if any(c.id in job.known for c in before)}
-    weighed = weigh(sight.seen, store.doubts.settled(job.snapshot.task))
-    latest, doubts = store.doubts.latest(), list[Doubt]()
-    for side in Split:
-        here = {m.correction for m in open if m.split is side}
+    train = {m.correction for m, _ in stated if m.split is Split.TRAIN}
+    beside = {Split.TRAIN: [s for s in sight.seen if s.correction in train], Split.HOLDOUT: sight.seen}
+    settled, latest = store.doubts.settled(job.snapshot.task), store.doubts.latest()
+    doubts = list[Doubt]()
+    for side, seen in beside.items():
+        weighed, here = weigh(seen, settled), {m.correction for m in open if m.split is side}
         held = len(here & latest.keys())  # as `waiting` chooses, left out before
         most = held + (len(here) - held) // MOST
         doubts += _doubts(job.run.id, [s for s in weighed if s.correction in here - amended], most)

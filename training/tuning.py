@@ -26,7 +26,7 @@ from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.store import Store
 from redpencil.types import Run, RunState
-from training import workers
+from training import data, workers
 from training.freeze import checked, manifest_of, start, to_learn_from
 from training.hyper import Hyper
 from training.job import Job
@@ -79,6 +79,7 @@ def sweep(
     job = _job(family, model, params, settings, max(1, cores // at_once))
     drawn = space(tries, job.hyper, family)
     _refuse(drawn, job, family)
+    _comparable(job)
     page = SweepPage(settings.mlflow, model)
     told = {"recipe": family.name, **dict(one.split("=", 1) for one in tries), **params}
     whole = page.begin(f"sweep-{job.run.id[-8:]}", told, job.snapshot)
@@ -143,12 +144,23 @@ def _job(family: Recipe, model: str, params: Mapping[str, Any], settings: Settin
         version = store.versions.get(model, parent) if parent else None
         known, bundle = snapshot.learned(store, version), version.bundle if version else None
         taken = to_learn_from(store, settings.task_of(model))
+        doubted = {c for c, doubt in store.doubts.latest().items() if doubt.left_out}
     hyper = checked(family, params, made)
     if hyper.unlabelled:
         raise BadInput("trials learn from corrections alone: leave unlabelled out")
     run = Run(new_id("sweep"), model, family.name, RunState.RUNNING, "sweep", time.time(), dict(params))
     alone = settings.model_copy(update={"train_threads": threads})
-    return Job(run, hyper, taken, bundle, alone, frozenset(known))
+    return Job(run, hyper, taken, bundle, alone, frozenset(known), frozenset(doubted))
+
+
+def _comparable(job: Job) -> None:
+    """BadInput where nothing is set aside: then no trial can be told from another that learned longer."""
+    if not job.lines(Blobs.open(job.settings.blobs)).validate:
+        raise BadInput(
+            "there is nothing to compare trials by: a sweep validates on documents that are set aside, "
+            f"{data.FEWEST_ASIDE} of them at least, of {data.FEWEST_LINES} new lines or images. "
+            "Correct more, or set more of them aside (--set validation=0.3)"
+        )
 
 
 def _tuner(job: Job, parent: str, drawn: Mapping[str, Any], size: Size, at_once: int) -> tune.Tuner:

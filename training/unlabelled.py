@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -13,7 +14,7 @@ from redpencil.bundle import fetch
 from redpencil.reader import open_reader, read_parallel
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.types import Member, Split
+from redpencil.types import Member, Polygon, Split
 from training import crops, workers
 from training.job import Job
 
@@ -22,7 +23,7 @@ SURE = 0.9
 
 
 def ask(job: Job, store: Store, blobs: Blobs) -> Job:
-    """The job with up to `unlabelled` lines of train images without any correction, the newest first.
+    """The job with up to `unlabelled` lines of train images that nobody corrected, the newest first.
 
     They are read anew by the run's teacher, the version that served when the run began, and count where
     it is sure: what an older version read in its day may hold faults that were corrected since. A run
@@ -42,11 +43,25 @@ def ask(job: Job, store: Store, blobs: Blobs) -> Job:
 
 def waiting(job: Job, store: Store) -> Iterator[Member]:
     """What the run may ask about, each line named after its prediction and block."""
-    corrected, run = {m.image for m in job.snapshot.members}, job.run
+    corrected, run = defaultdict[tuple[str, int], list[Polygon]](list), job.run
+    for m in job.snapshot.members:
+        corrected[m.image, m.page].append(m.polygon)
     for p, group in store.predictions.latest(run.model, run.created_at):
-        if p.image not in corrected and side_of(group) is Split.TRAIN:
+        if side_of(group) is Split.TRAIN:
             for b in p.blocks:
-                yield Member(f"{p.id}/{b.id}", p.image, group, b.page, b.polygon, b.text, Split.TRAIN)
+                if not any(_same_line(b.polygon, of) for of in corrected.get((p.image, b.page), ())):
+                    yield Member(f"{p.id}/{b.id}", p.image, group, b.page, b.polygon, b.text, Split.TRAIN)
+
+
+def _same_line(one: Polygon, other: Polygon) -> bool:
+    """Whether the middle of either lies within the bounds of the other: people draw other boxes."""
+    return _holds(one, other) or _holds(other, one)
+
+
+def _holds(around: Polygon, inside: Polygon) -> bool:
+    bounds = [(min(of), max(of)) for of in zip(*around, strict=True)]
+    middle = [(min(of) + max(of)) / 2 for of in zip(*inside, strict=True)]
+    return all(low <= at <= high for (low, high), at in zip(bounds, middle, strict=True))
 
 
 def _said(job: Job, store: Store, blobs: Blobs, asked: Sequence[Member]) -> dict[str, str]:

@@ -88,6 +88,8 @@ def test_a_script_that_is_new_is_learned_faster_and_said_so(settings: Settings, 
     made = replace(asked, snapshot=replace(asked.snapshot, members=members), known=met)
     (rate,) = (epoch["lr"] for epoch in workers.fit(made).history[1:])
     assert (made.suited.lr, made.about["hyper"]["lr"]) == ((0.5, 0.5) if known else (1.0, 1.0))
+    anew = replace(made, known=frozenset(m.correction for m in made.members))
+    assert anew.suited.lr == 0.5, "where nothing is new the parent knows the script"
     assert rate == pytest.approx(schedule.rate(made.suited, 19, 20, Patience(0)) * made.suited.lr)
 
 

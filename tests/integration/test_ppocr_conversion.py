@@ -1,5 +1,6 @@
 """The base recogniser in torch is the one in the ONNX file, and a bundle holds all of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from redpencil import linepack
 from redpencil.bundle import Graph, Manifest
-from redpencil.errors import Damaged
+from redpencil.errors import BadInput, Damaged
 from redpencil.language import Language
 from redpencil.metrics import cer
 from redpencil.pixels import to_tensor
@@ -216,6 +217,8 @@ def test_a_crnn_goes_on_from_its_bundle(tmp_path: Path) -> None:
     model.know([Line(BLACK_LETTER[0].image, "abc", "corr_1")], [Line(BLACK_LETTER[0].image, "no key")])
     model(torch.randn(4, 3, 32, 64), torch.tensor([64, 60, 50, 40]))  # moves the batch norms
     again = crnn.build(bundle(model.eval(), tmp_path / "a", "crnn"), ["dab ꝛ"])
+    with pytest.raises(BadInput, match="parent=none"):
+        crnn.build(tmp_path / "a", ["dab"], replace(crnn.RECIPE.defaults, start="scratch"))
     assert again.alphabet == (*model.alphabet, "ꝛ")
     assert again.language
     assert model.language

@@ -1,7 +1,7 @@
 """A run leaves out what is probably wrong, says so, and looks at each correction once."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from redpencil.ids import new_id
 from redpencil.settings import Settings
 from redpencil.snapshot import side_of
 from redpencil.store import Store
-from redpencil.suspects import Suspicion
+from redpencil.suspects import Seen, Suspicion
 from redpencil.types import ModelVersion, RunState, Split, Task
 from training import model_card
 from training.doubt import Sight
@@ -165,6 +165,31 @@ def test_a_person_may_have_everything_learned(settings: Settings, store: Store, 
     spoil(store)
     job = a_run(settings, store, doubt=said)
     assert (job.left_out, store.doubts.of_run(job.run.id)) == (frozenset(), [])
+
+
+def test_how_far_a_run_goes_is_measured_whether_it_doubts_or_not(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.quarantine.see", lambda build, said, hyper: Sight([], 0.4))
+    assert a_run(settings, store, doubt=False).reach == 0.4
+
+
+def test_what_is_left_out_does_not_hang_on_held_out_texts(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[set[str]] = []
+
+    def weighed(seen: Sequence[Seen], settled: object) -> list[Suspicion]:
+        asked.append({s.correction for s in seen})
+        return [Suspicion(s.correction, 0.1, "") for s in seen]
+
+    monkeypatch.setattr("training.quarantine.weigh", weighed)
+    job = a_run(settings, store)
+    sides = [{m.correction for m in job.snapshot.side(side)} for side in (Split.TRAIN, Split.HOLDOUT)]
+    train, held = sides
+    assert held
+    assert asked == [train, train | held]
+    assert {d.correction for d in store.doubts.of_run(job.run.id)} == train | held
 
 
 def test_not_more_than_a_fifth_is_left_out(settings: Settings, store: Store) -> None:

@@ -93,6 +93,7 @@ def test_what_cannot_be_tried_is_refused_in_words(tries: list[str], said: str) -
         (["--model", "nobody", "--try", "lr=1,2"], "there is no model 'nobody' here"),
         (["--set", "steps", "--try", "lr=1,2"], "parameters are NAME=VALUE, not 'steps'"),
         (["--set", "reach=far", "--try", "lr=1,2"], "reach is a share of the way"),
+        (["--set", "validation=0", "--try", "lr=1,2"], "nothing to compare trials by"),
         (["--set", "unlabelled=5", "--set", "replay=0.5", "--try", "lr=1,2"], "leave unlabelled out"),
     ],
 )

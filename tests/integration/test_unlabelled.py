@@ -76,6 +76,19 @@ def test_they_are_read_anew_and_rehearsed(settings: Settings, store: Store) -> N
     assert {line.key for line in given.learn} == {m.correction for m in job.members}
 
 
+def test_of_a_page_with_one_correction_the_other_lines_are_read(settings: Settings, store: Store) -> None:
+    member = a_job(settings, store).members[0]
+    (x0, y0), (x1, _), (_, y1), _ = member.polygon
+    drawn = ((x0 - 3, y0), (x1 + 2, y0), (x1 + 2, y1 + 4), (x0 - 3, y1 + 4))  # of another reading
+    below = ((x0, y1), (x1, y1), (x1, 2 * y1), (x0, 2 * y1))
+    blocks = (Block("p0-b0", 0, drawn, "corrected", 0.3), Block("p0-b1", 0, below, "not corrected", 0.3))
+    picture = Image(member.image, member.group, "image/png", time.time())
+    store.predictions.add_many([(picture, store_parts.prediction(picture, blocks=blocks))])
+    store.runs.update(store.runs.list()[0].id, state=RunState.FAILED)
+    found = unlabelled.waiting(a_job(settings, store), store)
+    assert [(m.text, m.polygon) for m in found] == [("not corrected", below)]
+
+
 def test_a_run_that_is_taken_up_again_asks_nobody(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

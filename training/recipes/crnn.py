@@ -127,6 +127,8 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Chosen | None = None
         model = _grown(alphabet, texts, lambda model: fill(model, stored, DISTILLED))
         model.language = Language.of(text for text in linepack.texts("rehearsal") if max(text) < EASTERN)
         return model
+    if hyper is not None and hyper.start == "scratch":
+        raise BadInput("start=scratch goes on from no version: add --param parent=none")
     manifest = Manifest.load(parent)
     if manifest.lineage.get("recipe") != RECIPE.name:
         raise BadInput("crnn goes on from bundles of its own kind alone; leave --param parent out")
