@@ -134,6 +134,9 @@ class Override(Body):
 
 
 class Rollback(Body):
+    """`to` is the version that is meant to be back; without it whichever was champion before."""
+
+    to: Name | None = None
     who: Name | None = None
     why: Words = ""
 

@@ -206,9 +206,17 @@ def promote(
 
 @app.command()
 @in_words
-def rollback(why: Why = "", who: Who = None, model: Model = USUAL, json: AsJson = False) -> None:
+def rollback(
+    version: Annotated[
+        str | None, typer.Argument(help="the one meant to be back; refused where it is another by now")
+    ] = None,
+    why: Why = "",
+    who: Who = None,
+    model: Model = USUAL,
+    json: AsJson = False,
+) -> None:
     """Put the previous champion back, at once; it was kept warm."""
-    body = {"why": why} | ({"who": who} if who else {})
+    body = {"why": why} | ({"who": who} if who else {}) | ({"to": version} if version else {})
     _serving_changed(Client(Settings()).send(f"/v1/models/{model}/rollback", body), json)
 
 

@@ -153,11 +153,11 @@ def _check_shares(body: NewExperiment) -> None:
 
 
 def _check_cleared(house: House, model: str, version: str) -> None:
-    """Answers reach people: the gate passed the version, or somebody let it in before."""
+    """Answers reach people: the gate passed the version, or somebody let it in and nobody rolled it back."""
     verdict = promote.standing(house.store, model, version)
     if verdict is not None and verdict.outcome is Outcome.PASSED:
         return
-    if not house.store.ledger.deployments(model, version):
+    if not house.store.ledger.deployments(model, version) or promote.undone(house.store, model, version):
         said = (
             f"has not judged version {version} beside today's champion (`redpencil gate {version}` does it)"
         )

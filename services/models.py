@@ -117,12 +117,16 @@ def _to_be_judged(house: House, model: str, body: Promote, who: str) -> Answer:
 
 @router.post("/{model}/rollback")
 def rollback(model: str, body: Rollback, house: Here, caller: Caller, once: OnceOnly) -> Response:
-    """Put the previous champion back, at once; MLflow's alias follows, now or when it is up again."""
+    """Put the previous champion back, at once; MLflow's alias follows, now or when it is up again.
+
+    409 where `to` is not the previous champion (any more), and where a person, not the gate, had let it
+    in and somebody has rolled it back since.
+    """
 
     def back() -> Answer:
         who = person(body.who, caller)
         with once.transaction() as answered:
-            promote.rollback(house.store, house.known(model), who, body.why)
+            promote.rollback(house.store, house.known(model), who, body.why, body.to)
             answered(200, serving(model, house))
         return 200, _settled(house, model)
 

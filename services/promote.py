@@ -20,6 +20,8 @@ from redpencil.types import LedgerEntry, Outcome, ServingState, Verdict
 
 CHAMPION, CHALLENGER, PREVIOUS = ALIASES = "champion", "challenger", "previous"
 OURSELVES = "redpencil"
+EARNED = ("promote", "adopt")
+"""By which the gate lets a version in; an override is a person's."""
 TRIES = 5
 PAGE = 50
 
@@ -42,15 +44,36 @@ def promote(
     return _change(store, model, to, action, version, who, why, _judgement(verdict))
 
 
-def rollback(store: Store, model: str, who: str, why: str) -> ServingState:
-    """Put the previous champion back. It was champion before, so it needs no new verdict."""
+def rollback(store: Store, model: str, who: str, why: str, to: str | None = None) -> ServingState:
+    """Put the previous champion back. It was champion before, so it needs no new verdict.
 
-    def to(state: ServingState) -> ServingState:
+    `to` is the version that the person means: Conflict where it is another one by now; nothing happens
+    where it is the champion already. Refused for what only a person had let in and a rollback took away.
+    """
+
+    def back(state: ServingState) -> ServingState:
+        if to is not None and to == state.champion:
+            return state
         if state.previous is None:
             raise Conflict(f"{model} has no previous champion to go back to; promote a version instead")
+        if to not in (None, state.previous):
+            raise Conflict(f"the previous champion is version {state.previous} by now, not {to}: look again")
+        if undone(store, model, state.previous):
+            raise Refused(
+                f"version {state.previous} was let in by a person and rolled back since: to serve it again "
+                "override the gate anew"
+            )
         return _crowned(state, state.previous)
 
-    return _change(store, model, to, "rollback", None, who, why, {})
+    return _change(store, model, back, "rollback", None, who, why, {})
+
+
+def undone(store: Store, model: str, version: str) -> bool:
+    """Whether a person let a version in, never the gate, and a rollback has taken it away again."""
+    changes = [e for e in store.ledger.deployments(model) if version in (e.from_version, e.to_version)]
+    earned = any(e.to_version == version and e.action in EARNED for e in changes)
+    last = changes[-1] if changes else None
+    return not earned and last is not None and (last.action, last.from_version) == ("rollback", version)
 
 
 def standing(store: Store, model: str, version: str) -> Verdict | None:
@@ -61,7 +84,7 @@ def standing(store: Store, model: str, version: str) -> Verdict | None:
     verdict, now = store.versions.verdict(model, version), store.serving.get(model).champion
     if verdict is None or now == version or verdict.champion == (now or ""):
         return verdict
-    earned = any(e.action in ("promote", "adopt") for e in store.ledger.deployments(model, version))
+    earned = any(e.action in EARNED for e in store.ledger.deployments(model, version))
     return verdict if earned and verdict.outcome is Outcome.PASSED else None
 
 

@@ -73,7 +73,7 @@ export async function show(main) {
   async function rollback(serving) {
     const why = await ask(`Roll back to version ${serving.previous}?`, "It was kept warm, so this takes a moment only.", "Why (for the ledger)", { required: false });
     if (why === null) return;
-    await tell(send(`${path}/rollback`, { who: author(), why }), (s) => `Version ${s.champion} is the champion again.`);
+    await tell(send(`${path}/rollback`, { to: serving.previous, who: author(), why }), (s) => `Version ${s.champion} is the champion again.`);
   }
 
   async function tell(call, words) {

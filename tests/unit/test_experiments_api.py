@@ -58,6 +58,16 @@ def test_what_did_not_pass_may_read_along_but_not_answer(world: World, client: C
     assert client.request("PATCH", f"/v1/experiments/{id}", json={"weight": 0.1}).status_code == 409
 
 
+def test_what_a_person_let_in_and_another_rolled_back_may_not_answer(world: World, client: Client) -> None:
+    world.serve("1")
+    world.version("2", Outcome.FAILED, "worse")
+    client.post(f"/v1/models/{MODEL}/override", json={"version": "2", "why": "for the fair"})
+    back = client.post(f"/v1/models/{MODEL}/rollback", json={"to": "1"})
+    assert back.json()["champion"] == "1"
+    assert client.post(f"/v1/models/{MODEL}/rollback", json={"to": "2"}).status_code == 409
+    assert client.post("/v1/experiments", json={"challenger": "2", "weight": 0.5}).status_code == 409
+
+
 @pytest.mark.parametrize("shares", [{}, {"weight": 0, "mirror": 0.0}])
 def test_an_experiment_that_compares_nothing_is_refused_with_what_to_give(
     world: World, client: Client, shares: Any

@@ -78,6 +78,28 @@ def test_there_is_no_rollback_without_a_previous(world: World) -> None:
         promote.rollback(world.store, MODEL, "bo", "")
 
 
+def test_two_people_who_roll_back_the_same_version_do_it_once(world: World) -> None:
+    crown(world, "1", "2")
+    promote.rollback(world.store, MODEL, "ann", "it reads worse", "1")
+    state = promote.rollback(world.store, MODEL, "bo", "it reads worse", "1")
+    assert (state.champion, state.previous, state.revision) == ("1", "2", 3)
+    with pytest.raises(Conflict, match="the previous champion is version 2 by now, not 3"):
+        promote.rollback(world.store, MODEL, "bo", "it reads worse", "3")
+
+
+def test_no_second_rollback_brings_back_what_a_person_let_in_once(world: World) -> None:
+    crown(world, "1")
+    world.version("2", Outcome.FAILED, "worse")
+    promote.promote(world.store, MODEL, "2", "ada", "for the fair", "override")
+    promote.rollback(world.store, MODEL, "bo", "it reads worse")
+    with pytest.raises(Refused, match="override the gate anew"):
+        promote.rollback(world.store, MODEL, "bo", "")
+    assert world.store.serving.get(MODEL).champion == "1"
+    promote.promote(world.store, MODEL, "2", "ada", "the fair again", "override")
+    crown(world, "3")
+    assert promote.rollback(world.store, MODEL, "bo", "").champion == "2", "nobody has taken it back since"
+
+
 def test_only_a_passed_version_is_admitted(world: World) -> None:
     world.version("1")
     world.version("2", Outcome.FAILED, "golden set worse by 20 %")
