@@ -11,12 +11,12 @@ from redpencil import text
 from redpencil.errors import BadInput, Conflict, NotFound
 from redpencil.ids import new_id
 from redpencil.pixels import crop_line, whole
-from redpencil.types import Block, Correction, CorrectionState, Image, Kind, Polygon, Prediction, Task
+from redpencil.store import Store
+from redpencil.types import Block, Correction, Image, Kind, Polygon, Prediction, Task
 from services.bodies import ImportedCorrection, NewCorrection, Place
 from services.house import House, name_of_person
 
 LISTED = 50
-MOST_SAID = 5000  # corrections of one prediction that are looked through
 FUTURE_S = 300.0
 
 
@@ -49,6 +49,18 @@ def draft(known: Known, body: NewCorrection, caller: str) -> Correction:
     if polygon_of(body) is not None:
         return _of_missed_line(known, body, prediction, author)
     return _of_block(known, body, prediction, author)
+
+
+def check_seen(store: Store, body: NewCorrection, made: Correction) -> None:
+    """Conflict where somebody has said another word on a line than the one that was seen.
+
+    Asked in the transaction that keeps the correction: of two who send theirs at once one is told.
+    """
+    if body.seen is None or made.prediction is None or made.region is None or made.task is not Task.OCR:
+        return
+    last = store.corrections.last_word(made.prediction, made.region)
+    if last and last.id != body.seen:
+        raise Conflict(f"{last.author} has corrected this line meanwhile: {last.text!r}; open it anew")
 
 
 def imported(known: Known, body: ImportedCorrection, caller: str) -> Correction:
@@ -96,8 +108,6 @@ def polygon_of(place: Place) -> Polygon | None:
 
 def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:
     block = _block(prediction, body.region)
-    if body.seen is not None and prediction.task is Task.OCR:
-        _check_seen(known, prediction.id, block.id, body.seen)
     return Correction(
         **_common(body, author, prediction.task, known.image(prediction.image)),
         page=block.page,
@@ -109,14 +119,6 @@ def _of_block(known: Known, body: NewCorrection, prediction: Prediction, author:
         audit_probability=_audit(known, body, block.id),
         **_arm(prediction),
     )
-
-
-def _check_seen(known: Known, prediction: str, region: str, seen: str) -> None:
-    """Conflict where somebody has said another word on a line than the one that was seen."""
-    every = known.house.store.corrections.list(prediction=prediction, limit=MOST_SAID)
-    said = (c for c, state in every if c.region == region and state is not CorrectionState.REVOKED)
-    if (last := next(said, None)) and last.id != seen:
-        raise Conflict(f"{last.author} has corrected this line meanwhile: {last.text!r}; open it anew")
 
 
 def _of_missed_line(known: Known, body: NewCorrection, prediction: Prediction, author: str) -> Correction:

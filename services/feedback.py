@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Response
 
-from redpencil.errors import BadInput, NotFound
-from redpencil.types import Correction, CorrectionState, Task
+from redpencil.errors import BadInput, Conflict, NotFound
+from redpencil.types import CorrectionState, Task
 from services.bodies import NewCorrection, NewCorrections, Revoke
-from services.drafts import Known, draft
+from services.drafts import Known, check_seen, draft
 from services.house import Caller, Here, House, person
 from services.once import Answer, Once, OnceOnly
 from services.views import of_correction, of_prediction, page_of
 
 router = APIRouter(prefix="/v1", tags=["corrections"])
+T = TypeVar("T")
 Limit = Annotated[int, Query(ge=1, le=500)]
 
 
@@ -26,22 +28,26 @@ def submit(body: NewCorrections, house: Here, caller: Caller, once: OnceOnly) ->
 
 
 def _kept(house: House, body: NewCorrection | list[NewCorrection], caller: str, once: Once) -> Answer:
-    known = Known(house)
-    if isinstance(body, list):
-        drafts = [_numbered(known, item, caller, n) for n, item in enumerate(body)]
-    else:
-        drafts = [draft(known, body, caller)]
+    known, several = Known(house), isinstance(body, list)
+    items = body if isinstance(body, list) else [body]
+    drafts = _each(lambda n: draft(known, items[n], caller), len(items), several)
     views = [of_correction(c, CorrectionState.SUBMITTED) for c in drafts]
     with once.transaction() as answered:
+        _each(lambda n: check_seen(house.store, items[n], drafts[n]), len(items), several)
         house.store.corrections.add_many(drafts)
-        return answered(201, {"items": views} if isinstance(body, list) else views[0])
+        return answered(201, {"items": views} if several else views[0])
 
 
-def _numbered(known: Known, body: NewCorrection, caller: str, n: int) -> Correction:
-    try:
-        return draft(known, body, caller)
-    except (BadInput, NotFound) as error:
-        raise type(error)(f"item {n} of the list (from 0), nothing was kept: {error}") from error
+def _each(do: Callable[[int], T], count: int, several: bool) -> list[T]:
+    """What is done for each; what is wrong with one of a list says with which."""
+    made: list[T] = []
+    for n in range(count):
+        try:
+            made.append(do(n))
+        except (BadInput, NotFound, Conflict) as error:
+            said = f"item {n} of the list (from 0), nothing was kept: {error}" if several else str(error)
+            raise type(error)(said) from error
+    return made
 
 
 @router.get("/corrections")

@@ -86,6 +86,17 @@ class Corrections:
             rows = connection.execute(page(connection, query, _corrections, after, limit)).all()
         return [(correction_of(row), CorrectionState(row.state)) for row in rows]
 
+    def last_word(self, prediction: str, region: str) -> Correction | None:
+        """What counts of a line that was read: its latest correction that is not revoked.
+
+        Whoever asks in a transaction is alone with that line until it ends.
+        """
+        place = _corrections.c.prediction == prediction, _corrections.c.region == region
+        query = whole().where(*place, is_live(_corrections.c.id)).order_by(_corrections.c.n.desc())
+        with self._db.write(alone=f"line:{prediction}/{region}") as connection:
+            row = connection.execute(query.limit(1)).one_or_none()
+        return None if row is None else correction_of(row)
+
     def revoke(self, id: str, who: str, why: str) -> None:
         """Take a correction back for good; revoking twice changes nothing."""
         self.get(id)

@@ -104,9 +104,10 @@ class Runs:
             state = RunState(_row(connection, id).state)
             if state.final:
                 raise Conflict(f"Run {id} is over ({state.value}); there is nothing to cancel.")
-            _set(connection, _is(id, RunState.RUNNING), cancel_requested=True)
+            # In the order in which a run goes: one that is claimed meanwhile is met as running.
             over = {"state": RunState.CANCELLED.value, "finished_at": time.time()}
             _set(connection, _is(id, RunState.QUEUED), cancel_requested=True, **over)
+            _set(connection, _is(id, RunState.RUNNING), cancel_requested=True)
             return _run(_row(connection, id))
 
     def again(self, id: str) -> Run:

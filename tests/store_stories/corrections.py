@@ -26,7 +26,7 @@ from redpencil.types import (
     Kind,
     Task,
 )
-from store_stories.told import HOLDOUT_GROUP, TRAIN_GROUP, doubted, stored
+from store_stories.told import HOLDOUT_GROUP, TRAIN_GROUP, at_once, doubted, stored
 
 # --- corrections
 
@@ -91,6 +91,23 @@ def test_corrections_are_found_by_what_is_known_of_them(store: Store) -> None:
         assert [c for c, _ in store.corrections.list(**given)] == [mine]
     assert len(store.corrections.list(task=Task.OCR)) == 2
     assert store.corrections.list(task=Task.CAPTION) == []
+
+
+def test_of_many_who_add_to_what_they_saw_of_a_line_one_does(store: Store) -> None:
+    picture, answer = stored(store)
+
+    def add(n: int) -> bool:
+        with store.transaction():
+            if store.corrections.last_word(answer.id, "p0-b0") is not None:
+                return False
+            store.corrections.add_many([about(answer, picture, text=f"text {n}")])
+            return True
+
+    assert sorted(map(str, at_once(add, 6))) == ["False"] * 5 + ["True"]
+    (said,) = (c for c, _ in store.corrections.list())
+    assert store.corrections.last_word(answer.id, "p0-b0") == said
+    store.corrections.revoke(said.id, "ann", "slip")
+    assert store.corrections.last_word(answer.id, "p0-b0") is None
 
 
 def test_revoking_twice_keeps_the_first_reason(store: Store) -> None:

@@ -9,6 +9,7 @@ from service_house import Client, World, error, post
 
 from redpencil.snapshot import take
 from redpencil.types import ModelVersion, Task
+from services import feedback
 
 
 @pytest.fixture
@@ -52,6 +53,25 @@ def test_who_has_not_seen_anothers_correction_is_told_of_it(world: World, client
     assert post(client, about | {"text": "zwei", "seen": first["id"]}).status_code == 201
     assert post(client, about | {"text": "drei"}).status_code == 201, "who says nothing of it is not asked"
     assert post(client, about | {"region": "p0-b1", "kind": "accept", "seen": ""}).status_code == 201
+
+
+def test_of_two_who_correct_a_line_at_once_one_is_told(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"prediction_id": world.prediction("one", "two").id, "region": "p0-b1", "seen": ""}
+    real = feedback.draft
+
+    def while_ann_is_kept(known: Any, body: Any, caller: str) -> Any:
+        made = real(known, body, caller)
+        if body.author == "bob":
+            assert post(client, about | {"text": "zwei", "author": "ann"}).status_code == 201
+        return made
+
+    monkeypatch.setattr(feedback, "draft", while_ann_is_kept)
+    late = post(client, [about | {"kind": "accept", "author": "bob"}])
+    assert late.status_code == 409
+    assert "item 0 of the list (from 0), nothing was kept: ann has corrected" in error(late)
+    assert [c.author for c, _ in world.store.corrections.list()] == ["ann"]
 
 
 def test_a_missing_text_is_not_an_empty_one(world: World, client: Client) -> None:
