@@ -6,13 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from redpencil.bundle import Manifest, read_graph
+from redpencil.caption_words import UNSPACED, unspaced
 from redpencil.errors import BadInput, Damaged
+from redpencil.text import LIMIT
 
 PAD, START, END, UNKNOWN = "[PAD]", "[START]", "[END]", "[UNK]"
 SPECIAL = [PAD, START, END, UNKNOWN]
+_LETTERS = pre_tokenizers.Split(Regex(UNSPACED + r"\p{M}*"), "isolated")
+_WORDS = pre_tokenizers.BertPreTokenizer()
 EMPTY = "the vocabulary would be empty: no image has a text"
 
 
@@ -23,7 +27,7 @@ def word_pieces(texts: Iterable[str], size: int, lower: bool) -> Tokenizer:
     after it was killed, need the same ones, so these are counted here.
     """
     steps = [normalizers.NFC(), *([normalizers.Lowercase()] if lower else [])]
-    normal, cut = normalizers.Sequence(steps), pre_tokenizers.BertPreTokenizer()
+    normal, cut = normalizers.Sequence(steps), pre_tokenizers.Sequence([_LETTERS, _WORDS])
     words = Counter(w for t in texts for w, _ in cut.pre_tokenize_str(normal.normalize_str(t)))
     if not words:
         raise BadInput(EMPTY)
@@ -31,9 +35,10 @@ def word_pieces(texts: Iterable[str], size: int, lower: bool) -> Tokenizer:
     frequent = sorted(words, key=lambda word: (-words[word], word))
     pieces = dict.fromkeys([*SPECIAL, *letters, *(f"##{c}" for c in letters), *frequent])
     vocabulary = {piece: n for n, piece in enumerate(list(pieces)[: max(size, 4 + 2 * len(letters))])}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token=UNKNOWN, max_input_chars_per_word=LIMIT))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normal, cut
-    tokenizer.decoder = decoders.WordPiece(cleanup=True)
+    joined = decoders.Replace(Regex(f"^ (?={UNSPACED})"), "")
+    tokenizer.decoder = decoders.Sequence([decoders.WordPiece(cleanup=True), joined])
     tokenizer.add_special_tokens(SPECIAL)
     return tokenizer
 
@@ -95,15 +100,20 @@ def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 20_000) -> Tok
     unknown = tokenizer.token_to_id(UNKNOWN)
     if unknown is None:
         return tokenizer
-    words = {w for text in texts for w in text.split() if unknown in tokenizer.encode(w).ids}
+    words = {w for t in texts for w in _whole(tokenizer, t) if unknown in tokenizer.encode(w).ids}
     if len(words) > most:
         raise BadInput(
             f"{len(words)} words cannot be spelled with the champion's vocabulary, and at most {most} are "
             "added to one: train another family, such as vit_gated, whose pieces spell everything"
         )
     new = [w for w in sorted(words) if tokenizer.token_to_id(w) is None]
-    tokenizer.add_tokens([AddedToken(w, single_word=True) for w in new])
+    tokenizer.add_tokens([AddedToken(w, single_word=not unspaced(w[0])) for w in new])
     return tokenizer
+
+
+def _whole(tokenizer: Tokenizer, said: str) -> list[str]:
+    """What of a text may become a token of its own: words, and letters of scripts without spaces."""
+    return [w for part, _ in _LETTERS.pre_tokenize_str(said) for w in part.split()]
 
 
 def ends(tokenizer: Tokenizer) -> tuple[int, int]:

@@ -47,6 +47,19 @@ def test_a_word_that_was_added_is_no_part_of_others() -> None:
     assert tokenizer.decode(tokenizer.encode("holà").ids) == "holà"
 
 
+def test_where_no_spaces_are_written_letters_are_words_and_none_come_back() -> None:
+    tokenizer = tokens.word_pieces(["一只红鸟", "两只鸟 and a bird", "นกสีแดงตัวหนึ่ง"], 80, lower=True)
+    for said in ("两只红鸟", "a bird 鸟", "นกตัวหนึ่ง"):
+        encoded = tokenizer.encode(said)
+        assert tokens.UNKNOWN not in encoded.tokens
+        assert tokenizer.decode(encoded.ids) == said.replace(" 鸟", "鸟")
+    grown = tokens.grown(tokenizer, ["一只猫 sleeps"])
+    assert grown.get_vocab_size() == tokenizer.get_vocab_size()
+    assert "猫" in tokens.fingerprint(grown)
+    assert "一只猫" not in tokens.fingerprint(grown)
+    assert grown.decode(grown.encode("一只红猫").ids) == "一只红猫"
+
+
 def test_no_text_is_refused() -> None:
     with pytest.raises(BadInput, match="vocabulary would be empty"):
         tokens.word_pieces(["  "], 10, lower=True)

@@ -222,9 +222,29 @@ def test_brackets_are_left_out_where_cocos_tool_forgets_them():
     assert words('a [red] (fluffy) "cat"') == ["a", "red", "fluffy", "cat"]
 
 
-@pytest.mark.parametrize("text", ["ಕನ್ನಡ ಅಕ್ಷರ", "Một con mèo đỏ", "ein Fürſtenbüchlein", "两只狗 海滩"])
+@pytest.mark.parametrize("text", ["ಕನ್ನಡ ಅಕ್ಷರ", "Một con mèo đỏ", "ein Fürſtenbüchlein", "한국어 단어"])
 def test_letters_of_every_script_stay_whole(text):
     assert words(text + ".") == text.lower().split()
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("一只红鸟，停在 路边。", "一 只 红 鸟 停 在 路 边"),
+        ("かなとカナ", "か な と カ ナ"),
+        ("นกสีแดง", "น ก สี แ ด ง"),
+        ("iPhone手机3台", "iphone 手 机 3 台"),
+    ],
+)
+def test_where_no_spaces_are_written_every_letter_is_a_word(text, cut):
+    assert words(text) == cut.split()
+
+
+def test_one_wrong_letter_of_a_chinese_caption_is_one_wrong_word():
+    references = [["一只红色的鸟停在路边"], ["两只狗在海滩上奔跑"]]
+    written = ["一只红色的鸟停在路口", "两只狗在海滩上奔走"]
+    assert nearest(references[0], written[0])[0] == 1
+    assert cider_d(references, written) > 5
 
 
 def test_an_accent_is_the_same_word_however_it_is_encoded():
