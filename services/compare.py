@@ -36,13 +36,12 @@ def labels(store: Store, experiment: Experiment) -> list[Label]:
     versions = (experiment.champion, experiment.challenger)
     said = store.corrections.for_versions(experiment.model, versions, experiment.started_at)
     said = [c for c in said if c.prediction and c.predicted is not None and c.variant in ARM]
-    predictions = {id: store.predictions.get(id) for id in {str(c.prediction) for c in said}}
-    during = {id: p for id, p in predictions.items() if _is_of(p, experiment)}
-    mirrors = store.predictions.mirrors_of(list(during))
+    clients = store.experiments.clients(experiment, sorted({str(c.prediction) for c in said}))
+    mirrors = store.predictions.mirrors_of(list(clients))
     return [
-        label(c, ARM[c.variant], during[id].client_key, _shadow(c, mirrors.get(id)))
+        label(c, ARM[c.variant], clients[id], _shadow(c, mirrors.get(id)))
         for c in said
-        if (id := str(c.prediction)) in during
+        if (id := str(c.prediction)) in clients
     ]
 
 
@@ -65,11 +64,6 @@ def weights(store: Store, experiment: Experiment) -> dict[int, float]:
         if entry.detail.get("experiment") == experiment.id:
             found[int(entry.detail["revision"])] = float(entry.detail["weight"])
     return found
-
-
-def _is_of(prediction: Prediction, experiment: Experiment) -> bool:
-    ended = experiment.ended_at if experiment.ended_at is not None else float("inf")
-    return prediction.mirror_of is None and experiment.started_at <= prediction.created_at <= ended
 
 
 def _shadow(correction: Correction, mirror: Prediction | None) -> str | None:

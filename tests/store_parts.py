@@ -7,8 +7,12 @@ import hashlib
 import itertools
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sqlalchemy import event
 
 from redpencil.store import Store
 from redpencil.types import (
@@ -51,6 +55,21 @@ def new_store(folder: Path) -> Store:
     """The same, opened."""
     new_database(folder)
     return Store.open(f"sqlite:///{folder / 'redpencil.db'}")
+
+
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """The statements that are sent to the database meanwhile."""
+    sent: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield sent
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
 
 
 def _next_id(prefix: str) -> str:

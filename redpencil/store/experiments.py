@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from redpencil.errors import Conflict, NotFound
 from redpencil.store import schema
 from redpencil.store.database import Database
+from redpencil.store.paging import chunks
 from redpencil.types import Experiment, Variant
 
 _table, _predictions = schema.experiments, schema.predictions
@@ -74,6 +76,16 @@ class Experiments:
             exposed = _exposed(_get(connection, id))
             return Answers(_latencies(connection, exposed), _keys(connection, exposed))
 
+    def clients(self, experiment: Experiment, ids: Sequence[str]) -> dict[str, str]:
+        """Those of some answers that were given and shown while it went on, each with its client's key."""
+        p = _predictions.c
+        query, found = select(p.id, p.client_key).where(_shown(experiment)), dict[str, str]()
+        with self._db.read() as connection:
+            for some in chunks(ids):
+                rows = connection.execute(query.where(p.id.in_(some)))
+                found |= {row.id: row.client_key for row in rows}
+        return found
+
 
 def _latencies(connection: Connection, exposed: ColumnElement[bool]) -> dict[str, array[float]]:
     p = _predictions.c
@@ -98,10 +110,14 @@ def _exposed(e: Experiment) -> ColumnElement[bool]:
     p = _predictions.c
     champion = and_(p.version == e.champion, p.variant == Variant.CHAMPION.value)
     challenger = and_(p.version == e.challenger, p.variant == Variant.CHALLENGER.value)
-    during = p.created_at >= e.started_at
-    if e.ended_at is not None:
-        during = and_(during, p.created_at <= e.ended_at)
-    return and_(p.model == e.model, p.mirror_of.is_(None), during, or_(champion, challenger))
+    return and_(p.model == e.model, _shown(e), or_(champion, challenger))
+
+
+def _shown(e: Experiment) -> ColumnElement[bool]:
+    """What a person may have seen while it went on: mirrored answers nobody did."""
+    p = _predictions.c
+    during = and_(p.mirror_of.is_(None), p.created_at >= e.started_at)
+    return during if e.ended_at is None else and_(during, p.created_at <= e.ended_at)
 
 
 def _get(connection: Connection, id: str) -> Experiment:

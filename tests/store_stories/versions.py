@@ -229,3 +229,18 @@ def test_exposures_are_the_answers_by_assignment_since_the_start(store: Store) -
     taken = {variant: sorted(ms) for variant, ms in found.latencies_ms.items()}
     assert taken == {"champion": [10.0, 70.0, 90.0], "challenger": [20.0, 30.0, 50.0]}
     assert found.keys == {("champion", 3): 1, ("challenger", 4): 2}
+
+
+def test_the_clients_of_an_experiment_are_those_who_were_answered_while_it_went_on(store: Store) -> None:
+    trial = experiment(started_at=100.0)
+    picture = image("a")
+    times = {"before": 99.9, "first": 100.0, "ann": 150.0, "": 151.0, "last": 200.0, "after": 200.1}
+    asked = [prediction(picture, created_at=at, client_key=key) for key, at in times.items()]
+    shadow = prediction(picture, created_at=150.0, mirror_of=asked[2].id)
+    other = prediction(picture, created_at=150.0)
+    store.predictions.add_many([(picture, p) for p in (*asked, shadow, other)])
+    of = [*(p.id for p in asked), shadow.id, "pred_x"]
+    assert list(store.experiments.clients(trial, of).values()) == ["first", "ann", "", "last", "after"]
+    ended = replace(trial, ended_at=200.0)
+    assert store.experiments.clients(ended, of) == {p.id: p.client_key for p in asked[1:5]}
+    assert store.experiments.clients(ended, []) == {}

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 from service_house import MODEL, Client, World, correct, error
+from store_parts import statements
 
 from redpencil.types import Outcome, Variant
 from services import models
@@ -127,6 +128,27 @@ def test_the_report_counts_labels_of_both_arms(world: World, client: Client) -> 
     assert report["arms"]["A"]["requests"] == 3
     assert (report["sample_ratio"]["a"], report["sample_ratio"]["b"]) == (3, 3)
     assert report["verdict"] == "not yet"
+
+
+def test_a_report_of_many_answers_asks_the_database_no_more_than_one_of_few(
+    world: World, client: Client
+) -> None:
+    world.serve("1")
+    world.version("2")
+    id = begin(client, mirror=1.0).json()["id"]
+    sent = []
+    for more in (1, 4):
+        for _ in range(more):
+            shown = world.prediction("hallo", "welt")
+            shadow = {"version": "2", "variant": Variant.CHALLENGER, "mirror_of": shown.id}
+            world.prediction("hello", "welt", image=world.store.images.get(shown.image), **shadow)
+            correct(client, shown, "hello", region="p0-b0")
+        with statements(world.store) as asked:
+            report = client.get(f"/v1/experiments/{id}").json()["report"]
+        assert report["arms"]["A"]["labels"] == report["chosen_pairs"]
+        sent.append(len(asked))
+    assert report["chosen_pairs"] == 5
+    assert sent[0] == sent[1]
 
 
 def test_mirrored_images_are_scored_by_both(world: World, client: Client) -> None:
