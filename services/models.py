@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 
 from redpencil.errors import Conflict, NotFound, NotReady, RedpencilError, Refused
 from redpencil.store import Store
-from redpencil.types import ServingState, Verdict
+from redpencil.types import ModelVersion, ServingState, Verdict
 from services import promote
 from services.bodies import Override, Promote, Rollback
 from services.house import Caller, Here, House, person
@@ -34,22 +34,24 @@ def list_models(house: Here) -> dict[str, Any]:
 @router.get("/{model}/versions")
 def versions(model: str, house: Here) -> dict[str, Any]:
     """Newest first, each with the gate's verdict, where it came from, and its role."""
-    state = house.store.serving.get(house.known(model))
-    return {"items": [_version(house, state, v.version) for v in house.store.versions.list(model)]}
+    state, store = house.store.serving.get(house.known(model)), house.store
+    verdicts, before = store.versions.verdicts(model), promote.earned(store.ledger.deployments(model))
+    said = [(v, *verdicts.get(v.version, (None, 0))) for v in store.versions.list(model)]
+    return {"items": [_version(house, state, v, verdict, before, items) for v, verdict, items in said]}
 
 
 @router.get("/{model}/versions/{version}")
 def version(model: str, version: str, house: Here) -> dict[str, Any]:
     """One version, with every correction's fate and its tags in MLflow (null while that is down)."""
-    view = _version(house, house.store.serving.get(house.known(model)), version)
-    verdict = house.store.versions.verdict(model, version)
-    deployments = house.store.ledger.deployments(model, version)
+    state, store = house.store.serving.get(house.known(model)), house.store
+    known, verdict = store.versions.get(model, version), store.versions.verdict(model, version)
+    deployments = store.ledger.deployments(model, version)
     try:
         tags = house.registry.tags(model, version)
     except (NotReady, NotFound):
         tags = None
-    full = None if verdict is None else asdict(verdict)
-    return view | {"verdict": full, "tags": tags, "deployments": [of_entry(e) for e in deployments]}
+    view = _version(house, state, known, verdict, promote.earned(deployments))
+    return view | {"tags": tags, "deployments": [of_entry(e) for e in deployments]}
 
 
 @router.post("/{model}/versions/{version}/judge")
@@ -167,11 +169,17 @@ def serving(model: str, house: Here) -> dict[str, Any]:
     }
 
 
-def _version(house: House, state: ServingState, version: str) -> dict[str, Any]:
-    known = house.store.versions.get(state.model, version)
-    view = of_version(known, house.store.versions.verdict(state.model, version), house.settings.mlflow)
+def _version(
+    house: House,
+    state: ServingState,
+    known: ModelVersion,
+    verdict: Verdict | None,
+    before: Collection[str],
+    items: int | None = None,
+) -> dict[str, Any]:
+    view, version = of_version(known, verdict, house.settings.mlflow, items), known.version
     role = next((r for r in ("champion", "challenger", "previous") if getattr(state, r) == version), None)
-    return view | {"role": role, "to_be_judged": promote.unjudged(house.store, state.model, version)}
+    return view | {"role": role, "to_be_judged": promote.to_be_judged(state, version, verdict, before)}
 
 
 def _awaited(house: House, model: str, version: str, asked_at: float) -> Verdict:

@@ -8,7 +8,7 @@ no MLflow, and a process killed between the two leaves a debt that the next reco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -71,32 +71,42 @@ def rollback(store: Store, model: str, who: str, why: str, to: str | None = None
 def undone(store: Store, model: str, version: str) -> bool:
     """Whether a person let a version in, never the gate, and a rollback has taken it away again."""
     changes = [e for e in store.ledger.deployments(model) if version in (e.from_version, e.to_version)]
-    earned = any(e.to_version == version and e.action in EARNED for e in changes)
     last = changes[-1] if changes else None
-    return not earned and last is not None and (last.action, last.from_version) == ("rollback", version)
+    taken = last is not None and (last.action, last.from_version) == ("rollback", version)
+    return taken and version not in earned(changes)
 
 
 def standing(store: Store, model: str, version: str) -> Verdict | None:
-    """The gate's word on a version beside today's champion; None where it has not said one.
-
-    What was held against an earlier champion is to be judged anew; what passed and was served before is not.
-    """
-    verdict, now = store.versions.verdict(model, version), store.serving.get(model).champion
-    if verdict is None or now == version or verdict.champion == (now or ""):
-        return verdict
-    earned = any(e.action in EARNED for e in store.ledger.deployments(model, version))
-    return verdict if earned and verdict.outcome is Outcome.PASSED else None
+    """The gate's word on a version beside today's champion; None where it has not said one."""
+    verdict, state = store.versions.verdict(model, version), store.serving.get(model)
+    before = earned(store.ledger.deployments(model, version))
+    return None if to_be_judged(state, version, verdict, before) else verdict
 
 
 def unjudged(store: Store, model: str, version: str) -> str:
     """Why a version has still to be judged; empty where it has not."""
-    verdict = store.versions.verdict(model, version)
+    verdict, state = store.versions.verdict(model, version), store.serving.get(model)
+    return to_be_judged(state, version, verdict, earned(store.ledger.deployments(model, version)))
+
+
+def to_be_judged(state: ServingState, version: str, verdict: Verdict | None, before: Collection[str]) -> str:
+    """The same of a verdict that is at hand; `before` are the versions that have earned their place.
+
+    What was held against an earlier champion is to be judged anew; what passed and was served before is not.
+    """
     if verdict is None:
         return f"version {version} has no verdict yet"
-    if standing(store, model, version):
+    if state.champion == version or verdict.champion == (state.champion or ""):
         return ""
-    now = store.serving.get(model).champion
-    return f"version {version} was judged beside {verdict.champion or 'no champion'}, and {now} is served now"
+    if version in before and verdict.outcome is Outcome.PASSED:
+        return ""
+    beside = verdict.champion or "no champion"
+    return f"version {version} was judged beside {beside}, and {state.champion} is served now"
+
+
+def earned(deployments: Iterable[LedgerEntry]) -> set[str]:
+    """The versions that the gate let in."""
+    return {str(e.to_version) for e in deployments if e.action in EARNED}
 
 
 def admit(store: Store, model: str, version: str) -> Verdict | None:

@@ -39,10 +39,13 @@ def of_run(run: Run, mlflow: str) -> dict[str, Any]:
     return asdict(run) | {"eta_s": run.progress.get("eta_s"), "links": links}
 
 
-def of_version(version: ModelVersion, verdict: Verdict | None, mlflow: str) -> dict[str, Any]:
-    """A version with its verdict's words; what each correction became is in the version's own page."""
+def of_version(
+    version: ModelVersion, verdict: Verdict | None, mlflow: str, items: int | None = None
+) -> dict[str, Any]:
+    """A version with its verdict: what each correction became, or with `items` how many these are."""
     view = asdict(version) | {"link": version_page(mlflow, version.model, version.version)}
-    return view | {"verdict": None if verdict is None else asdict(verdict) | {"items": len(verdict.items)}}
+    counted = {} if items is None else {"items": items}
+    return view | {"verdict": None if verdict is None else asdict(verdict) | counted}
 
 
 def of_entry(entry: LedgerEntry) -> dict[str, Any]:

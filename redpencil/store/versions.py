@@ -6,7 +6,7 @@ import builtins
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, select
+from sqlalchemy import ColumnElement, Connection, Integer, Row, Select, and_, func, select
 
 from redpencil.errors import Conflict, NotFound
 from redpencil.store import schema
@@ -15,6 +15,8 @@ from redpencil.store.database import Database
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Verdict
 
 _versions, _verdicts, _members = schema.versions, schema.verdicts, schema.snapshot_members
+_BESIDE = ("n", "model", "version", "counted")
+_PAIR = '":"'  # stands once in each item as `Json` writes it: in a name the quotation mark is escaped
 
 
 class Versions:
@@ -116,6 +118,15 @@ class Versions:
             row = connection.execute(query).one_or_none()
         return None if row is None else _verdict(row)
 
+    def verdicts(self, model: str) -> dict[str, tuple[Verdict, int]]:
+        """By version the latest judgement without its items, and how many these are."""
+        told = [column for column in _verdicts.c if column.name != "items"]
+        latest = select(func.max(_verdicts.c.n)).where(_verdicts.c.model == model)
+        latest = latest.group_by(_verdicts.c.version)
+        query: Select[Any] = select(*told, _counted().label("counted")).where(_verdicts.c.n.in_(latest))
+        with self._db.read() as connection:
+            return {row.version: (_verdict(row), row.counted) for row in connection.execute(query)}
+
 
 def _oldest() -> tuple[Any, Any]:
     return _versions.c.created_at, _versions.c.version
@@ -139,6 +150,13 @@ def _version(row: Row[Any]) -> ModelVersion:
 
 
 def _verdict(row: Row[Any]) -> Verdict:
-    values = {name: value for name, value in row._mapping.items() if name not in ("n", "model", "version")}
+    values = {name: value for name, value in row._mapping.items() if name not in _BESIDE}
     values |= {"outcome": Outcome(row.outcome), "precision": Precision(row.precision)}
-    return Verdict(**values | {"reasons": tuple(row.reasons)})
+    return Verdict(**{"items": {}} | values | {"reasons": tuple(row.reasons)})
+
+
+def _counted() -> ColumnElement[int]:
+    """How many items a verdict has, without reading them: there may be thousands."""
+    items = _verdicts.c["items"]
+    less = func.length(items, type_=Integer) - func.length(func.replace(items, _PAIR, ""), type_=Integer)
+    return less // len(_PAIR)

@@ -115,6 +115,19 @@ def test_the_latest_verdict_counts(store: Store) -> None:
         store.versions.put_verdict("ocr", "9", verdict())
 
 
+def test_the_latest_verdicts_of_all_versions_count_their_items(store: Store) -> None:
+    for one in (version("1"), version("2"), version("3"), version("2", model="other")):
+        store.versions.add(one)
+    assert store.versions.verdicts("ocr") == {}
+    none, odd = verdict(items={}), verdict(items={"corr_1": "fixed", 'a":"b': "still_right", "": "fixed"})
+    store.versions.put_verdict("ocr", "1", odd)
+    store.versions.put_verdict("ocr", "1", none)
+    store.versions.put_verdict("ocr", "2", verdict(Outcome.FAILED))
+    store.versions.put_verdict("ocr", "2", odd)
+    store.versions.put_verdict("other", "2", verdict())
+    assert store.versions.verdicts("ocr") == {"1": (none, 0), "2": (replace(odd, items={}), 3)}
+
+
 # --- what is served
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from service_house import MODEL, Client, World, actions, error
+from store_parts import statements, verdict
 
 from redpencil.types import Outcome
 from services import models, promote
@@ -201,6 +202,37 @@ def test_versions_say_what_the_gate_said_and_what_they_are(world: World, client:
     assert one["deployments"][0]["action"] == "promote"
     world.registry.down = True
     assert client.get(f"/v1/models/{MODEL}/versions/2").json()["tags"] is None
+
+
+def test_a_list_of_many_versions_asks_the_database_no_more_than_one_of_few(
+    world: World, client: Client
+) -> None:
+    sent = []
+    for more in (("1", "2", "3"), ("4", "5", "6", "7")):
+        world.serve(*more)
+        with statements(world.store) as asked:
+            listed = client.get(f"/v1/models/{MODEL}/versions").json()["items"]
+        assert [v["to_be_judged"] for v in listed] == [""] * int(more[-1]), "all were served"
+        assert not any("verdicts.items, verdicts." in statement for statement in asked), "none is loaded"
+        sent.append(len(asked))
+    assert sent[0] == sent[1]
+
+
+def test_a_list_says_of_verdicts_what_each_versions_own_page_says_but_counts_items(
+    world: World, client: Client
+) -> None:
+    world.serve("1")
+    world.version("2", None)
+    world.version("3", None)
+    world.store.versions.put_verdict(MODEL, "1", verdict())
+    items = {"corr_1": "fixed", "corr_2": "still_wrong"}
+    world.store.versions.put_verdict(MODEL, "3", verdict(Outcome.FAILED, champion="0", items=items))
+    for listed in client.get(f"/v1/models/{MODEL}/versions").json()["items"]:
+        own = client.get(f"/v1/models/{MODEL}/versions/{listed['version']}").json()
+        del own["tags"], own["deployments"]
+        if own["verdict"]:
+            own["verdict"]["items"] = len(own["verdict"]["items"])
+        assert listed == own
 
 
 def test_replicas_say_whether_they_are_up_to_date(world: World, client: Client) -> None:
