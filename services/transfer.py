@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -24,6 +23,7 @@ from services.bodies import ImportedCorrection
 from services.drafts import Known, imported
 from services.house import Caller, Here, House, name_of_person
 from services.once import Answer, Once, OnceOnly
+from services.references import NOBODY, named
 from services.views import of_correction
 
 router = APIRouter(prefix="/v1/corrections", tags=["corrections"])
@@ -55,8 +55,9 @@ async def import_corrections(
 ) -> Response:
     """Keep every good line, in one transaction, and say of each bad one why it was refused.
 
-    A line that was exported here and is here already is counted as a duplicate. Several captions of one
-    image that name no author are so many references: their authors are `reference 1`, `reference 2` ...
+    A line that was exported here and is here already is counted as a duplicate. Captions of one image that
+    name no author are so many references, whichever import they come by: their authors are `reference 1`,
+    `reference 2` ... A text that is there already keeps its name.
     """
     data, request_id = await request.body(), request_id_of(request.scope)
     return await run_in_threadpool(once, lambda: _imported(house, data, caller, atomic, request_id, once))
@@ -68,8 +69,9 @@ def _imported(house: House, data: bytes, caller: str, atomic: bool, request_id: 
         said = BadInput(f"{len(report.refused)} line(s) refused, nothing was kept; see `refused`")
         status, _, body = error_body(said, request_id)
         return status, body | {"refused": report.refused}
-    oldest_first = sorted(report.accepted, key=lambda c: c.created_at)  # an export is newest first
     with once.transaction() as answered:
+        kept = named(house.store, report.accepted, report.revoked)
+        oldest_first = sorted(kept, key=lambda c: c.created_at)  # an export is newest first
         house.store.corrections.add_many(oldest_first, report.revoked)
         return answered(200, report.view())
 
@@ -78,24 +80,20 @@ def read(house: House, data: bytes, caller: str) -> Report:
     """Check every line of an import; nothing is kept yet."""
     report, known = Report(), Known(house)
     seen: dict[str, Correction] = {}
-    references: Counter[str] = Counter()
     for number, line in enumerate(data.split(b"\n"), 1):
         try:
             if line.strip():
                 said = ImportedCorrection.model_validate_json(line)
-                _take(known, said, _author(said, caller, references), seen, report)
+                _take(known, said, NOBODY if _is_nameless(said) else caller, seen, report)
         except (ValidationError, BadInput, NotFound) as error:
             report.refused.append({"line": number, "reason": _reason(error)})
     report.accepted = list(seen.values())
     return report
 
 
-def _author(line: ImportedCorrection, caller: str, references: Counter[str]) -> str:
-    """Who says what nobody is named for; of one author only the latest caption of an image would count."""
-    if line.task is not Task.CAPTION or line.image is None or line.author is not None:
-        return caller
-    references[line.image] += 1
-    return f"reference {references[line.image]}"
+def _is_nameless(line: ImportedCorrection) -> bool:
+    """A caption that nobody is named for: who sends it did not say it."""
+    return line.task is Task.CAPTION and line.image is not None and line.author is None
 
 
 def _take(
@@ -118,7 +116,8 @@ def _is_there(store: Store, correction: Correction, seen: dict[str, Correction])
         if not store.corrections.state_of([correction.id]):
             return False
         there = store.corrections.get(correction.id)
-    if _content(there) != _content(correction):
+    author = correction.author if correction.author != NOBODY else there.author
+    if _content(there) != _content(replace(correction, author=author)):
         raise BadInput(f"{correction.id} exists with other content, and corrections are never edited")
     return True
 

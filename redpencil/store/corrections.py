@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -177,6 +177,17 @@ class Corrections:
         """All that was said of answers that these versions gave, oldest first; none revoked."""
         table = _corrections.c
         return self._live_where(table.model == model, table.version.in_(versions), table.created_at >= since)
+
+    def captions_of(self, images: Collection[str]) -> builtins.list[Correction]:
+        """What is said of some images in captions, of each oldest first; none revoked.
+
+        Of those who ask in a transaction one is alone with all captions until it ends.
+        """
+        table, said = _corrections.c, builtins.list[Correction]()
+        with self._db.write(alone="captions"):
+            for some in chunks(sorted(images)):
+                said += self._live_where(table.task == Task.CAPTION.value, table.image.in_(some))
+        return said
 
     def _live_where(self, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
         query = whole().where(*conditions, is_live(_corrections.c.id))

@@ -161,6 +161,30 @@ def test_late_labels_of_versions_are_all_that_was_said(store: Store) -> None:
     assert store.corrections.for_versions("ocr", ["2"], time.time() + 1) == []
 
 
+def test_what_is_said_of_some_images_in_captions_is_known(store: Store) -> None:
+    pictures = [stored(store, name)[0] for name in "abc"]
+    said = [correction(p, str(n), task=Task.CAPTION) for n in range(2) for p in pictures]
+    store.corrections.add_many([*said, correction(pictures[0])])
+    store.corrections.revoke(said[3].id, "ann", "a slip")
+    found = store.corrections.captions_of({p.sha256 for p in pictures[:2]})
+    assert [c for c in found if c.image == pictures[0].sha256] == [said[0]]
+    assert [c for c in found if c.image == pictures[1].sha256] == [said[1], said[4]], "oldest first"
+    assert len(found) == 3
+    assert store.corrections.captions_of([]) == []
+
+
+def test_whoever_asks_for_captions_and_adds_one_is_alone_with_them(store: Store) -> None:
+    picture, _ = stored(store)
+
+    def add(_: int) -> int:
+        with store.transaction():
+            there = len(store.corrections.captions_of([picture.sha256]))
+            store.corrections.add_many([correction(picture, task=Task.CAPTION)])
+            return there
+
+    assert sorted(at_once(add, 8)) == list(range(8))
+
+
 # --- the states of a correction
 
 

@@ -7,10 +7,14 @@ from typing import Any
 
 import httpx
 import pytest
+import store_parts
 from service_house import CAPTION, Client, World, caption, error
+from store_parts import statements
+from store_stories.told import at_once
 
 from redpencil.snapshot import take
-from redpencil.types import Task
+from redpencil.types import Correction, Task
+from services.references import NOBODY, named
 
 
 @pytest.fixture
@@ -100,6 +104,98 @@ def test_an_import_keeps_every_reference_of_an_image(world: World, client: Clien
     assert world.store.corrections.list(task=Task.OCR)[0][0].author == "ada"
     client.post("/v1/corrections/import", content=body)  # the same again replaces, it does not add
     assert sorted(m.text for m in take(world.store, Task.CAPTION).members) == sorted(said)
+
+
+def bring(client: Client, *lines: dict[str, Any]) -> Any:
+    """Import captions, a line each."""
+    body = "\n".join(json.dumps({"task": "caption"} | line) for line in lines)
+    return client.post("/v1/corrections/import?atomic=true", content=body).json()
+
+
+def held(world: World) -> dict[str, str]:
+    """The captions that hold, by author."""
+    return {c.author: c.text for c in world.store.corrections.live(Task.CAPTION)}
+
+
+def test_references_of_one_image_that_come_by_several_imports_are_all_kept(
+    world: World, client: Client
+) -> None:
+    image, said = world.image("hello").sha256, ["a dog", "a brown dog", "one dog outside", "a dog "]
+    for text in said:
+        assert bring(client, {"image": image, "text": text})["accepted"] == 1
+    assert held(world) == {f"reference {n}": text for n, text in enumerate(said[:3], 1)}
+    bring(client, *({"image": image, "text": text} for text in ("two dogs", *said[::-1])))
+    assert sorted(held(world).values()) == sorted([*said[:3], "two dogs"]), "in any order, and once each"
+
+
+def test_imports_of_one_image_at_the_same_moment_keep_all_they_bring(world: World, client: Client) -> None:
+    image = world.image("hello").sha256
+    at_once(lambda n: bring(client, {"image": image, "text": f"{n} dogs"}), 4)
+    assert held(world).keys() == {f"reference {n}" for n in range(1, 5)}
+
+
+def test_the_names_of_many_captions_are_found_at_once(world: World, client: Client) -> None:
+    images, sent = [world.image(name).sha256 for name in ("one", "two")], []
+    for many in (1, 2, 6):
+        lines = ({"image": image, "text": f"{n} dogs"} for n in range(many) for image in images)
+        with statements(world.store) as asked:
+            bring(client, *lines)
+        sent.append(len(asked))
+    assert sent[1] == sent[2]
+
+
+def test_a_reference_takes_no_name_that_another_line_or_import_gives_to_somebody(
+    world: World, client: Client
+) -> None:
+    image, other = world.image("hello").sha256, world.image("other").sha256
+    gone = {"who": "ada", "why": "no dog"}
+    bring(client, {"image": image, "text": "a cat", "author": "reference 7", "revocation": gone})
+    bring(
+        client,
+        {"image": image, "text": "a dog"},
+        {"image": other, "text": "a pen"},
+        {"image": image, "text": "a lawn", "author": "reference 1"},
+        {"image": image, "text": "a dog", "author": "bo"},
+        {"image": image, "text": "a lawn"},
+    )
+    assert {c.author: c.text for c in world.store.corrections.live(Task.CAPTION) if c.image == image} == {
+        "reference 1": "a lawn",
+        "reference 2": "a dog",
+        "bo": "a dog",
+    }
+    assert [c.author for c, _ in world.store.corrections.list(image=other)] == ["reference 1"]
+
+
+def test_a_reference_that_was_replaced_comes_back_beside_the_one_in_its_place(
+    world: World, client: Client
+) -> None:
+    image = world.image("hello").sha256
+    for text in ("a dog", "a lawn"):
+        bring(client, {"image": image, "text": text, "author": "reference 1"})
+    bring(client, {"image": image, "text": "a dog"})
+    assert held(world) == {"reference 1": "a lawn", "reference 2": "a dog"}
+
+
+def test_references_with_ids_come_in_once(world: World, client: Client) -> None:
+    image = world.image("hello").sha256
+    ids = [f"corr_{n:012x}_{n:016x}" for n in range(3)]
+    lines = [{"image": image, "text": f"{id[-1]} dogs", "id": id} for id in ids]
+    assert bring(client, *lines, lines[0])["duplicates"] == 1
+    bring(client, {"image": image, "text": "a lawn", "author": "reference 1"})
+    assert (again := bring(client, *lines))["duplicates"] == 3, again
+    assert "never edited" in str(bring(client, lines[0] | {"text": "9 dogs"}))
+
+
+def test_pages_of_one_file_have_references_of_their_own(world: World) -> None:
+    file = store_parts.image("scan")
+    world.store.images.add_many([file])
+
+    def page(n: int, text: str, author: str = NOBODY) -> Correction:
+        return store_parts.correction(file, text, task=Task.CAPTION, page=n, author=author)
+
+    world.store.corrections.add_many([page(0, "a dog", "reference 1"), page(1, "a lawn", "reference 1")])
+    said = named(world.store, [page(1, "a dog"), page(0, "a dog"), page(1, "a lawn")], [])
+    assert [c.author for c in said] == ["reference 2", "reference 1", "reference 1"]
 
 
 def test_exported_captions_come_back_in_as_they_were(world: World, client: Client) -> None:
