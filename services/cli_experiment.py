@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from redpencil.errors import Conflict
 from redpencil.settings import Settings
 from services import show
 from services.cli_options import USUAL, AsJson, Model, Version, Who, Why, in_words
@@ -14,6 +15,8 @@ from services.client import Client
 experiment = typer.Typer(
     help="Compare the challenger with the champion on live corrections.", no_args_is_help=True
 )
+
+Id = Annotated[str | None, typer.Argument(help="experiment id; default: the one of --model that goes on")]
 
 
 @experiment.command("start")
@@ -39,30 +42,50 @@ def experiment_start(
 @experiment.command("set")
 @in_words
 def experiment_set(
-    id: Annotated[str, typer.Argument(help="experiment id")],
+    id: Id = None,
     weight: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     mirror: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    model: Model = USUAL,
     json: AsJson = False,
 ) -> None:
-    """Change the shares; nothing restarts."""
+    """Change the shares; nothing restarts.
+
+    Example: redpencil experiment set --weight 0.5
+    """
     body = {k: v for k, v in {"weight": weight, "mirror": mirror}.items() if v is not None}
-    answer = Client(Settings()).send(f"/v1/experiments/{id}", body, method="PATCH")
+    api = Client(Settings())
+    answer = api.send(f"/v1/experiments/{id or _current(api, model)}", body, method="PATCH")
     show.as_json(answer) if json else show.tree(answer)
 
 
 @experiment.command("show")
 @in_words
-def experiment_show(id: Annotated[str, typer.Argument(help="experiment id")], json: AsJson = False) -> None:
-    """Report CER, exact match, latency and effort per arm, and whether it can be called."""
-    answer = Client(Settings()).read(f"/v1/experiments/{id}")
+def experiment_show(id: Id = None, model: Model = USUAL, json: AsJson = False) -> None:
+    """Report CER, exact match, latency and effort per arm, and whether it can be called.
+
+    Examples: redpencil experiment show; redpencil experiment show exp_0199...
+    """
+    api = Client(Settings())
+    answer = api.read(f"/v1/experiments/{id or _current(api, model)}")
     show.as_json(answer) if json else show.tree(answer)
 
 
 @experiment.command("end")
 @in_words
-def experiment_end(
-    id: Annotated[str, typer.Argument(help="experiment id")], why: Why = "", json: AsJson = False
-) -> None:
-    """End it: all traffic goes to the champion again; what was learned is kept."""
-    answer = Client(Settings()).send(f"/v1/experiments/{id}", {"why": why}, method="DELETE")
+def experiment_end(id: Id = None, why: Why = "", model: Model = USUAL, json: AsJson = False) -> None:
+    """End it: all traffic goes to the champion again; what was learned is kept.
+
+    Example: redpencil experiment end --why 'it reads no better'
+    """
+    api = Client(Settings())
+    answer = api.send(f"/v1/experiments/{id or _current(api, model)}", {"why": why}, method="DELETE")
     show.as_json(answer) if json else show.tree(answer)
+
+
+def _current(api: Client, model: str) -> str:
+    """The experiment that is meant where none is named: the one that goes on."""
+    every = api.read("/v1/experiments", model=model)["items"]
+    if going := next((e for e in every if e["ended_at"] is None), None):
+        return str(going["id"])
+    last = f"; the last one was {every[0]['id']}" if every else ""
+    raise Conflict(f"no experiment of {model} is going on{last}")

@@ -38,8 +38,9 @@ def _started(house: House, body: NewExperiment, who: str, once: Once) -> Answer:
     _check_arms(state, body.challenger)
     if body.weight:
         _check_cleared(house, model, body.challenger)
-    if house.store.experiments.current(model) is not None:
-        raise Conflict(f"an experiment of {model} is going on already; end it first")
+    if going := house.store.experiments.current(model):
+        end_it = f"end it first (`redpencil experiment end {going.id}`)"
+        raise Conflict(f"an experiment of {model}, {going.id}, is going on already; {end_it}")
     _check_shares(body)
     made = Experiment(new_id("exp"), model, str(state.champion), body.challenger, time.time(), who)
     shares: dict[str, Any] = {"weight": body.weight, "mirror": body.mirror}

@@ -53,6 +53,8 @@ def _model(name: str, now: Json) -> Iterator[str]:
 def served(state: Json) -> Iterator[str]:
     """Which versions answer, whether registry and replicas agree, and what was refused last."""
     yield _roles(state)
+    if state["experiment"]:
+        yield _experiment(state["experiment"], state["model"])
     if state.get("why"):  # the answer to a promotion that has to wait
         yield state["why"]
     behind = [r for r in state["replicas"] if not r["up_to_date"]]
@@ -77,6 +79,12 @@ def _roles(state: Json) -> str:
     if state["experiment"]:
         told += f" ({state['weight']:.0%} of the traffic, mirrored {state['mirror']:.0%})"
     return told
+
+
+def _experiment(id: str, model: str) -> str:
+    """Which experiment goes on, and what to type to look at it and to end it."""
+    command = "`redpencil experiment {} --model " + model + "`"
+    return f"{id}: {command.format('show')} says who reads better by now, {command.format('end')} ends it"
 
 
 def runs(answer: Json) -> Iterator[str]:

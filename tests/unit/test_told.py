@@ -58,6 +58,18 @@ def test_a_refusal_is_told_with_its_reason(world: World) -> None:
     assert "it forgets what it could read." in said
 
 
+def test_an_experiment_is_told_with_its_id_and_how_to_end_it(world: World) -> None:
+    world.serve("1")
+    world.version("2")
+    assert "exp_" not in "\n".join(overview(world))
+    body = {"challenger": "2", "weight": 0.25}
+    id = world.client().post("/v1/experiments", json=body).json()["id"]
+    said = "\n".join(overview(world))
+    assert "2 challenges it (25% of the traffic, mirrored 0%)" in said
+    assert f"  {id}: `redpencil experiment show --model {MODEL}`" in said
+    assert f"`redpencil experiment end --model {MODEL}` ends it" in said
+
+
 @pytest.mark.parametrize(
     ("fact", "shown"),
     [
