@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
 from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
-from redpencil.store import schema
+from redpencil.store import schema, waiting
 from redpencil.store.database import Database
-from redpencil.store.images import found
+from redpencil.store.images import in_turn
 from redpencil.store.paging import chunks, page
-from redpencil.types import Correction, CorrectionState, Kind, Polygon, Split, Task
+from redpencil.store.places import is_live, place
+from redpencil.types import Correction, CorrectionState, Image, Kind, Split, Task
 
 DEPLOYING = ("promote", "rollback", "override", "adopt")
 """Ledger actions that make their `to_version` the champion."""
@@ -43,17 +44,21 @@ class Corrections:
     def add_many(self, items: Sequence[Correction], revoked: Sequence[Revocation] = ()) -> None:
         """Store corrections, and take some back, in one transaction, on disk when it returns.
 
-        The group of a correction is always that of its image, as first kept.
+        The group of a correction is always that of its image, as first kept. What they speak of leaves the
+        review queue; where nothing else is said of it, what is taken back returns there.
         """
         if not items and not revoked:
             return
         try:
             with self._db.write() as connection:
-                _check(connection, items)
+                pages = {(c.image, c.page) for c in items} | _spoken_of(connection, revoked)
+                images = {image for image, _ in pages}
+                _check(connection, items, in_turn(connection, images))
                 if items:
                     connection.execute(_corrections.insert(), [_row(c) for c in items])
                 for revocation in revoked:
                     self._db.add(connection, _revocations, asdict(revocation))
+                waiting.settle(connection, images, {number for _, number in pages})
         except IntegrityError as error:
             raise Conflict("The same corrections are being stored by somebody else. Try again.") from error
 
@@ -174,36 +179,6 @@ class Corrections:
         return [correction_of(row) for row in rows]
 
 
-class OnPage(Protocol):
-    """A region of a page."""
-
-    @property
-    def page(self) -> int: ...
-    @property
-    def polygon(self) -> Polygon: ...
-
-
-class Placed(OnPage, Protocol):
-    """What speaks of a region of an image's page."""
-
-    @property
-    def image(self) -> str: ...
-
-
-def place(c: Placed) -> tuple[str, int, tuple[tuple[int, int], ...]]:
-    """Of what it speaks: image, page, and the region in whole pixels."""
-    return place_of(c.image, c)
-
-
-def place_of(image: str, block: OnPage) -> tuple[str, int, tuple[tuple[int, int], ...]]:
-    """The same of a line that was read on an image."""
-    return image, block.page, _whole_pixels(block.polygon)
-
-
-def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:
-    return ~select(1).where(_revocations.c.correction == id).exists()
-
-
 def left_out(id: ColumnElement[str]) -> ColumnElement[bool]:
     """Whether the run that made a version doubted a correction and did not learn from it."""
     row = and_(_doubts.c.run == _versions.c.run, _doubts.c.correction == id, _doubts.c.left_out)
@@ -239,9 +214,17 @@ def _some(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return select(literal(1)).where(condition).limit(1).correlate(_corrections).scalar_subquery().is_not(None)
 
 
-def _check(connection: Connection, items: Sequence[Correction]) -> None:
-    wanted = {c.image for c in items}
-    unknown = sorted(wanted - found(connection, wanted).keys())
+def _spoken_of(connection: Connection, revoked: Sequence[Revocation]) -> set[tuple[str, int]]:
+    """The images and their pages that corrections are about."""
+    found: set[tuple[str, int]] = set()
+    for some in chunks([r.correction for r in revoked]):
+        query = select(_corrections.c.image, _corrections.c.page).where(_corrections.c.id.in_(some))
+        found |= {(row.image, row.page) for row in connection.execute(query)}
+    return found
+
+
+def _check(connection: Connection, items: Sequence[Correction], known: Mapping[str, Image]) -> None:
+    unknown = sorted({c.image for c in items} - known.keys())
     if unknown:
         raise NotFound(f"Image {unknown[0]} is not known here. Send it for a prediction first.")
     for some in chunks([c.id for c in items]):
@@ -255,10 +238,6 @@ def _check(connection: Connection, items: Sequence[Correction]) -> None:
 def whole() -> Select[Any]:
     """Corrections with the group of their image, as `correction_of` takes them."""
     return select(_corrections, _images.c.group).join(_images, _images.c.sha256 == _corrections.c.image)
-
-
-def _whole_pixels(polygon: Polygon) -> tuple[tuple[int, int], ...]:
-    return tuple((round(x), round(y)) for x, y in polygon)
 
 
 def _row(c: Correction) -> dict[str, Any]:
