@@ -33,6 +33,7 @@ class Schedule:
         self._store, self._settings, self._clock = store, settings, clock
         self._since = clock()
         self._passed: dict[str, float] = {}
+        self._too_few: dict[str, tuple[str, int]] = {}
         self.skipped: dict[str, str] = {}
 
     def due(self, model: str) -> Run | None:
@@ -47,11 +48,19 @@ class Schedule:
         self.skipped.pop(model, None)
         return queue(self._store, model, usual_recipe(self._settings, model), trigger)
 
-    def new_corrections(self, model: str, least: int = 1) -> int:
-        """How many came since the last run froze what it learned from; below `least` there may be less."""
+    def new_corrections(self, model: str) -> int:
+        """How many hold now that came since the last run froze what it learned from, or that it left out and
+        a person confirmed."""
+        return self._new(model, self._store.unlearned.count)
+
+    def stated(self, model: str) -> int:
+        """The same, those that were said anew meanwhile among them; quick, however many there are."""
+        return self._new(model, self._store.unlearned.at_most)
+
+    def _new(self, model: str, count: Callable[[Task, Run], int]) -> int:
         last, task = self._last(model), self._settings.task_of(model)
         if last is not None and last.snapshot is not None:
-            return self._store.corrections.count_beyond(task, last.snapshot, least)
+            return count(task, last)
         since = 0.0 if last is None else last.started_at or last.created_at
         return self._store.corrections.count_since(task, since)
 
@@ -70,7 +79,18 @@ class Schedule:
         wanted, last = self._settings.retrain_after, self._last(model, list(RunState))
         if last and last.state in IN_VAIN and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
-        return "corrections" if wanted and self.new_corrections(model, wanted) >= wanted else None
+        return "corrections" if wanted and self._reaches(model, wanted) else None
+
+    def _reaches(self, model: str, wanted: int) -> bool:
+        """Whether so many are new; too few are not counted again before something else is said."""
+        last, stated = self._last(model), self.stated(model)
+        seen = (last.id if last else "", stated)
+        if stated < wanted or self._too_few.get(model) == seen:
+            return False
+        if self.new_corrections(model) >= wanted:
+            return True
+        self._too_few[model] = seen
+        return False
 
     def _skip(self, model: str, why: str) -> None:
         self._passed[model] = self._clock()

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
@@ -16,7 +27,7 @@ from redpencil.store import schema, waiting
 from redpencil.store.database import Database
 from redpencil.store.images import in_turn
 from redpencil.store.paging import chunks, page
-from redpencil.store.places import is_live, place
+from redpencil.store.places import Place, is_live, place
 from redpencil.types import Correction, CorrectionState, Image, Kind, Split, Task
 
 DEPLOYING = ("promote", "rollback", "override", "adopt")
@@ -118,21 +129,20 @@ class Corrections:
 
         A caption may be said in several ways: there it is the latest of each author.
         """
-        latest = self._latest(task, _corrections.c.task == task.value)
-        return sorted(latest, key=lambda c: c.id)
+        latest = {_key(task, c): c for c in self._live_where(_corrections.c.task == task.value)}
+        return sorted(latest.values(), key=lambda c: c.id)
 
-    def current(self, task: Task, ids: Select[Any]) -> set[str]:
+    def current(self, task: Task, ids: Select[Any] | CompoundSelect[Any]) -> set[str]:
         """Those of some corrections that `live` would give, at the price of what is said of their images."""
-        images = select(_corrections.c.image).where(_corrections.c.id.in_(ids))
-        latest = self._latest(task, _corrections.c.task == task.value, _corrections.c.image.in_(images))
+        table = _corrections.c
+        images = select(table.image).where(table.id.in_(ids))
+        query = select(table.id, table.image, table.page, table.polygon, table.author)
+        query = query.where(table.task == task.value, table.image.in_(images), is_live(table.id))
         with self._db.read() as connection:
             asked: set[str] = {row.id for row in connection.execute(ids)}
-        return asked.intersection(c.id for c in latest)
-
-    def _latest(self, task: Task, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
-        kept = self._live_where(*conditions)
-        latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
-        return builtins.list(latest.values())
+            rows = connection.execute(query.order_by(table.created_at, table.n))
+            latest = {_key(task, row): row.id for row in rows}
+        return asked.intersection(latest.values())
 
     def history(self, task: Task) -> dict[str, builtins.list[Correction]]:
         """By the latest correction of each place all that was said of it, oldest first; none revoked."""
@@ -143,29 +153,8 @@ class Corrections:
 
     def count_since(self, task: Task, ts: float) -> int:
         """How many corrections, not revoked since, were made after a time."""
-        query = select(func.count()).where(
-            _corrections.c.task == task.value, _corrections.c.created_at > ts, is_live(_corrections.c.id)
-        )
         with self._db.read() as connection:
-            return connection.execute(query).scalar_one()
-
-    def count_beyond(self, task: Task, snapshot: str, least: int = 1) -> int:
-        """How many that hold now were stored after the last one of a snapshot, however old they are.
-
-        Fewer than `least` are not looked at closely: then there may be less.
-        """
-        latest = (
-            select(func.coalesce(func.max(_corrections.c.n), 0))
-            .join(_members, _members.c.correction == _corrections.c.id)
-            .where(_members.c.snapshot == snapshot)
-            .scalar_subquery()
-        )
-        newer = _corrections.alias()
-        new = newer.c.task == task.value, newer.c.n > latest
-        query = select(func.count()).where(*new, is_live(newer.c.id))
-        with self._db.read() as connection:
-            at_most: int = connection.execute(query).scalar_one()
-        return at_most if at_most < least else len(self.current(task, select(newer.c.id).where(*new)))
+            return count_live(connection, _corrections.c.task == task.value, _corrections.c.created_at > ts)
 
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
         """All that was said of answers that these versions gave, oldest first; none revoked."""
@@ -177,6 +166,19 @@ class Corrections:
         with self._db.read() as connection:
             rows = connection.execute(query.order_by(_corrections.c.created_at, _corrections.c.n)).all()
         return [correction_of(row) for row in rows]
+
+
+def _key(task: Task, c: Any) -> tuple[Place, str]:
+    """Of what says the same only the latest holds."""
+    return place(c), c.author if task is Task.CAPTION else ""
+
+
+def count_live(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    """How many of some are not revoked: all without the few that are, which is by far quicker."""
+    every = select(func.count()).select_from(_corrections).where(*conditions)
+    same = select(1).where(_corrections.c.id == _revocations.c.correction, *conditions)
+    revoked = select(func.count()).select_from(_revocations).where(same.exists())
+    return connection.execute(every).scalar_one() - connection.execute(revoked).scalar_one()
 
 
 def left_out(id: ColumnElement[str]) -> ColumnElement[bool]:
