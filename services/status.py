@@ -66,7 +66,7 @@ def _model(house: House, model: str) -> dict[str, Any]:
         "corrections": house.store.corrections.count_since(task, 0),
         "new_corrections": house.scheduler.schedule.stated(model),
         "next_run_at": house.scheduler.schedule.next_at(model),
-        "schedule": house.scheduler.schedule.skipped.get(model, ""),
+        "schedule": house.scheduler.schedule.skipped(model),
     }
 
 

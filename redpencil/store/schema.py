@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that these tables belong to."""
 
 
@@ -229,6 +229,13 @@ runs = Table(
     Index("ix_runs_model", "model", "state"),
 )
 Index("uq_runs_one_running", runs.c.model, unique=True, **_only("state = 'running'"))
+
+skips = Table(
+    "skips",
+    metadata,
+    Column("model", key(), primary_key=True),
+    Column("at", Double, nullable=False),
+)
 
 versions = Table(
     "versions",

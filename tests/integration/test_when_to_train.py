@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -196,8 +197,38 @@ def test_cron_skips_where_there_is_nothing_new(world: World) -> None:
     schedule = Schedule(world.store, settings, lambda: now[0])
     now[0] += 61
     assert schedule.due(MODEL) is None
-    assert "no new corrections" in schedule.skipped[MODEL]
+    assert "no new corrections" in schedule.skipped(MODEL)
     assert (schedule.next_at(MODEL) or 0) > now[0]
+
+
+NIGHT = datetime(2024, 6, 3, 3).timestamp()
+HOUR, DAY = 3600.0, 24 * 3600.0
+
+
+def nightly(world: World, at: float) -> Schedule:
+    """As the services start at a time."""
+    return Schedule(world.store, Settings(home=world.settings.home, retrain_cron="0 3 * * *"), lambda: at)
+
+
+def test_a_time_that_passed_for_nothing_is_not_caught_up_after_a_restart(world: World) -> None:
+    said(world, "a")
+    taken = snapshot.take(world.store, Task.OCR).id
+    done = {"trigger": "cron", "state": RunState.SUCCEEDED, "snapshot": taken}
+    world.store.runs.add(store_parts.run(MODEL, created_at=NIGHT, **done))
+    assert nightly(world, NIGHT + DAY).due(MODEL) is None
+    said(world, "b", created_at=NIGHT - HOUR)  # imported in the afternoon, and said long before
+    afternoon = nightly(world, NIGHT + DAY + 11 * HOUR)
+    assert afternoon.due(MODEL) is None
+    assert afternoon.next_at(MODEL) == NIGHT + 2 * DAY
+    assert "no new corrections" in afternoon.skipped(MODEL)
+    assert nightly(world, NIGHT + 2 * DAY).due(MODEL) is not None
+    assert afternoon.skipped(MODEL) == ""
+
+
+def test_a_time_at_which_nobody_was_there_is_caught_up(world: World) -> None:
+    world.store.runs.skip(MODEL, NIGHT)
+    said(world, "a")
+    assert nightly(world, NIGHT + DAY + 5 * HOUR).due(MODEL) is not None
 
 
 def test_without_a_schedule_nothing_starts(world: World) -> None:
