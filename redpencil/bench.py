@@ -19,7 +19,7 @@ from redpencil.reader import Reader, open_reader
 from redpencil.settings import Settings
 from redpencil.slices import LineScore
 from redpencil.store import Store
-from redpencil.store.corrections import place
+from redpencil.store.places import place
 from redpencil.types import Correction, ModelVersion, Polygon, Precision
 
 

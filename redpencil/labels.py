@@ -14,7 +14,7 @@ from typing import Literal
 
 from redpencil.errors import BadInput
 from redpencil.measure import edits, extent
-from redpencil.store.corrections import place
+from redpencil.store.places import place
 from redpencil.types import Correction
 
 Arm = Literal["A", "B"]

@@ -25,7 +25,7 @@ from redpencil.measure import MEASURES, Measure
 from redpencil.metrics import grapheme_cer
 from redpencil.settings import Settings
 from redpencil.store import Store
-from redpencil.store.corrections import place
+from redpencil.store.places import place
 from redpencil.types import ModelVersion, Outcome, Precision, Split, Task, Verdict
 from redpencil.worth import BEST_CIDER, Worth
 

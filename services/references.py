@@ -8,7 +8,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 
 from redpencil.store import Store
-from redpencil.store.corrections import Revocation, place
+from redpencil.store.corrections import Revocation
+from redpencil.store.places import place
 from redpencil.types import Correction, Task
 
 NOBODY = ""

@@ -32,26 +32,34 @@ class Schedule:
             )
         self._store, self._settings, self._clock = store, settings, clock
         self._since = clock()
-        self._passed: dict[str, float] = {}
-        self.skipped: dict[str, str] = {}
+        self._too_few: dict[str, tuple[str, int]] = {}
 
     def due(self, model: str) -> Run | None:
         """Queue a run where it is time for one, and none of the model is waiting or running."""
         if self._store.runs.list(model, WAITING, limit=1):
             return None
-        if (trigger := self._cron(model) or self._count(model)) is None:
-            return None
-        if not self.new_corrections(model):
-            self._skip(model, "no new corrections since the last run")
-            return None
-        self.skipped.pop(model, None)
-        return queue(self._store, model, usual_recipe(self._settings, model), trigger)
+        trigger = self._cron(model) or self._count(model)
+        return queue(self._store, model, usual_recipe(self._settings, model), trigger) if trigger else None
 
-    def new_corrections(self, model: str, least: int = 1) -> int:
-        """How many came since the last run froze what it learned from; below `least` there may be less."""
+    def skipped(self, model: str) -> str:
+        """Why the last time that came passed without a run; nothing where one was asked for since."""
+        at, last = self._store.runs.skipped(model), self._store.runs.list(model, limit=1)
+        passed = self._settings.retrain_cron and at and not (last and last[0].created_at > at)
+        return "no new corrections since the last run" if passed else ""
+
+    def new_corrections(self, model: str) -> int:
+        """How many hold now that came since the last run froze what it learned from, or that it left out and
+        a person confirmed."""
+        return self._new(model, self._store.unlearned.count)
+
+    def stated(self, model: str) -> int:
+        """The same, those that were said anew meanwhile among them; quick, however many there are."""
+        return self._new(model, self._store.unlearned.at_most)
+
+    def _new(self, model: str, count: Callable[[Task, Run], int]) -> int:
         last, task = self._last(model), self._settings.task_of(model)
         if last is not None and last.snapshot is not None:
-            return self._store.corrections.count_beyond(task, last.snapshot, least)
+            return count(task, last)
         since = 0.0 if last is None else last.started_at or last.created_at
         return self._store.corrections.count_since(task, since)
 
@@ -63,23 +71,37 @@ class Schedule:
         return float(croniter(self._settings.retrain_cron, local).get_next(datetime).timestamp())
 
     def _cron(self, model: str) -> str | None:
+        """A time that came for nothing has passed for good; one that nobody was there for is caught up."""
         at = self.next_at(model)
-        return "cron" if at is not None and at <= self._clock() else None
+        if at is None or at > self._clock():
+            return None
+        if self.new_corrections(model):
+            return "cron"
+        self._store.runs.skip(model, self._clock())
+        return None
 
     def _count(self, model: str) -> str | None:
         wanted, last = self._settings.retrain_after, self._last(model, list(RunState))
         if last and last.state in IN_VAIN and self._clock() - (last.finished_at or 0) < AGAIN_S:
             return None
-        return "corrections" if wanted and self.new_corrections(model, wanted) >= wanted else None
+        return "corrections" if wanted and self._reaches(model, wanted) else None
 
-    def _skip(self, model: str, why: str) -> None:
-        self._passed[model] = self._clock()
-        self.skipped[model] = why
+    def _reaches(self, model: str, wanted: int) -> bool:
+        """Whether so many are new; too few are not counted again before something else is said."""
+        last, stated = self._last(model), self.stated(model)
+        seen = (last.id if last else "", stated)
+        if stated < wanted or self._too_few.get(model) == seen:
+            return False
+        if self.new_corrections(model) >= wanted:
+            return True
+        self._too_few[model] = seen
+        return False
 
     def _base(self, model: str) -> float:
-        """From when on the next due time counts: the last run by cron, else since this process watches."""
-        by_cron = self._store.runs.list(model, trigger="cron", limit=1)
-        return max(by_cron[0].created_at if by_cron else self._since, self._passed.get(model, 0.0))
+        """From when on the next due time counts: the last that came, else since this process watches."""
+        came = [run.created_at for run in self._store.runs.list(model, trigger="cron", limit=1)]
+        skipped = self._store.runs.skipped(model)
+        return max(came if skipped is None else [*came, skipped], default=self._since)
 
     def _last(self, model: str, states: Sequence[RunState] = LEARNING) -> Run | None:
         """The last that learned or is about to: what one in vain has seen is still new."""

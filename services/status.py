@@ -64,9 +64,9 @@ def _model(house: House, model: str) -> dict[str, Any]:
         "judging": judging[1] if judging and judging[0] == model else None,
         "to_review": house.store.predictions.uncorrected_count(model),
         "corrections": house.store.corrections.count_since(task, 0),
-        "new_corrections": house.scheduler.schedule.new_corrections(model),
+        "new_corrections": house.scheduler.schedule.stated(model),
         "next_run_at": house.scheduler.schedule.next_at(model),
-        "schedule": house.scheduler.schedule.skipped.get(model, ""),
+        "schedule": house.scheduler.schedule.skipped(model),
     }
 
 

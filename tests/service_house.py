@@ -127,12 +127,13 @@ class World:
     def prediction(
         self, *lines: str, version: str = "1", image: Image | None = None, **fields: Any
     ) -> Prediction:
-        """An answer with one block per line, the first the least confident."""
+        """An answer with one block per line, each a pixel lower and surer than the one before."""
         shown = image or self.image(lines[0] if lines else "x")
         height, width = self.house.pictures.page(shown.sha256, 0).shape[:2]
-        polygon = ((0.0, 0.0), (float(width), 0.0), (float(width), float(height)), (0.0, float(height)))
+        right, bottom = float(width), float(height)
+        places = [((0.0, top), (right, top), (right, bottom), (0.0, bottom)) for top in map(float, range(99))]
         blocks = tuple(
-            Block(f"p0-b{n}", 0, polygon, text, 0.5 + 0.1 * n, (0.5,) * len(text))
+            Block(f"p0-b{n}", 0, places[n], text, 0.5 + 0.1 * n, (0.5,) * len(text))
             for n, text in enumerate(lines)
         )
         made = Prediction(

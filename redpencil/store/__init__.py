@@ -20,6 +20,7 @@ from redpencil.store.replicas import Replicas
 from redpencil.store.runs import Runs
 from redpencil.store.serving import Serving
 from redpencil.store.snapshots import Snapshots
+from redpencil.store.unlearned import Unlearned
 from redpencil.store.versions import Versions
 
 __all__ = ["Replay", "Store"]
@@ -34,6 +35,7 @@ class Store:
         self.predictions = Predictions(db)
         self.corrections = Corrections(db)
         self.doubts = Doubts(db)
+        self.unlearned = Unlearned(db)
         self.idempotency = Idempotency(db)
         self.snapshots = Snapshots(db)
         self.runs = Runs(db)

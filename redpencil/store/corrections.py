@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, select
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Row,
+    Select,
+    and_,
+    case,
+    func,
+    literal,
+    select,
+)
 from sqlalchemy.exc import IntegrityError
 
 from redpencil.errors import Conflict, NotFound
-from redpencil.store import schema
+from redpencil.store import schema, waiting
 from redpencil.store.database import Database
-from redpencil.store.images import found
+from redpencil.store.images import in_turn
 from redpencil.store.paging import chunks, page
-from redpencil.types import Correction, CorrectionState, Kind, Polygon, Split, Task
+from redpencil.store.places import Place, is_live, place
+from redpencil.types import Correction, CorrectionState, Image, Kind, Split, Task
 
 DEPLOYING = ("promote", "rollback", "override", "adopt")
 """Ledger actions that make their `to_version` the champion."""
@@ -43,17 +55,21 @@ class Corrections:
     def add_many(self, items: Sequence[Correction], revoked: Sequence[Revocation] = ()) -> None:
         """Store corrections, and take some back, in one transaction, on disk when it returns.
 
-        The group of a correction is always that of its image, as first kept.
+        The group of a correction is always that of its image, as first kept. What they speak of leaves the
+        review queue; where nothing else is said of it, what is taken back returns there.
         """
         if not items and not revoked:
             return
         try:
             with self._db.write() as connection:
-                _check(connection, items)
+                pages = {(c.image, c.page) for c in items} | _spoken_of(connection, revoked)
+                images = {image for image, _ in pages}
+                _check(connection, items, in_turn(connection, images))
                 if items:
                     connection.execute(_corrections.insert(), [_row(c) for c in items])
                 for revocation in revoked:
                     self._db.add(connection, _revocations, asdict(revocation))
+                waiting.settle(connection, images, {number for _, number in pages})
         except IntegrityError as error:
             raise Conflict("The same corrections are being stored by somebody else. Try again.") from error
 
@@ -124,21 +140,20 @@ class Corrections:
 
         A caption may be said in several ways: there it is the latest of each author.
         """
-        latest = self._latest(task, _corrections.c.task == task.value)
-        return sorted(latest, key=lambda c: c.id)
+        latest = {_key(task, c): c for c in self._live_where(_corrections.c.task == task.value)}
+        return sorted(latest.values(), key=lambda c: c.id)
 
-    def current(self, task: Task, ids: Select[Any]) -> set[str]:
+    def current(self, task: Task, ids: Select[Any] | CompoundSelect[Any]) -> set[str]:
         """Those of some corrections that `live` would give, at the price of what is said of their images."""
-        images = select(_corrections.c.image).where(_corrections.c.id.in_(ids))
-        latest = self._latest(task, _corrections.c.task == task.value, _corrections.c.image.in_(images))
+        table = _corrections.c
+        images = select(table.image).where(table.id.in_(ids))
+        query = select(table.id, table.image, table.page, table.polygon, table.author)
+        query = query.where(table.task == task.value, table.image.in_(images), is_live(table.id))
         with self._db.read() as connection:
             asked: set[str] = {row.id for row in connection.execute(ids)}
-        return asked.intersection(c.id for c in latest)
-
-    def _latest(self, task: Task, *conditions: ColumnElement[bool]) -> builtins.list[Correction]:
-        kept = self._live_where(*conditions)
-        latest = {(place(c), c.author if task is Task.CAPTION else ""): c for c in kept}
-        return builtins.list(latest.values())
+            rows = connection.execute(query.order_by(table.created_at, table.n))
+            latest = {_key(task, row): row.id for row in rows}
+        return asked.intersection(latest.values())
 
     def history(self, task: Task) -> dict[str, builtins.list[Correction]]:
         """By the latest correction of each place all that was said of it, oldest first; none revoked."""
@@ -149,29 +164,8 @@ class Corrections:
 
     def count_since(self, task: Task, ts: float) -> int:
         """How many corrections, not revoked since, were made after a time."""
-        query = select(func.count()).where(
-            _corrections.c.task == task.value, _corrections.c.created_at > ts, is_live(_corrections.c.id)
-        )
         with self._db.read() as connection:
-            return connection.execute(query).scalar_one()
-
-    def count_beyond(self, task: Task, snapshot: str, least: int = 1) -> int:
-        """How many that hold now were stored after the last one of a snapshot, however old they are.
-
-        Fewer than `least` are not looked at closely: then there may be less.
-        """
-        latest = (
-            select(func.coalesce(func.max(_corrections.c.n), 0))
-            .join(_members, _members.c.correction == _corrections.c.id)
-            .where(_members.c.snapshot == snapshot)
-            .scalar_subquery()
-        )
-        newer = _corrections.alias()
-        new = newer.c.task == task.value, newer.c.n > latest
-        query = select(func.count()).where(*new, is_live(newer.c.id))
-        with self._db.read() as connection:
-            at_most: int = connection.execute(query).scalar_one()
-        return at_most if at_most < least else len(self.current(task, select(newer.c.id).where(*new)))
+            return count_live(connection, _corrections.c.task == task.value, _corrections.c.created_at > ts)
 
     def for_versions(self, model: str, versions: Sequence[str], since: float) -> builtins.list[Correction]:
         """All that was said of answers that these versions gave, oldest first; none revoked."""
@@ -196,34 +190,17 @@ class Corrections:
         return [correction_of(row) for row in rows]
 
 
-class OnPage(Protocol):
-    """A region of a page."""
-
-    @property
-    def page(self) -> int: ...
-    @property
-    def polygon(self) -> Polygon: ...
+def _key(task: Task, c: Any) -> tuple[Place, str]:
+    """Of what says the same only the latest holds."""
+    return place(c), c.author if task is Task.CAPTION else ""
 
 
-class Placed(OnPage, Protocol):
-    """What speaks of a region of an image's page."""
-
-    @property
-    def image(self) -> str: ...
-
-
-def place(c: Placed) -> tuple[str, int, tuple[tuple[int, int], ...]]:
-    """Of what it speaks: image, page, and the region in whole pixels."""
-    return place_of(c.image, c)
-
-
-def place_of(image: str, block: OnPage) -> tuple[str, int, tuple[tuple[int, int], ...]]:
-    """The same of a line that was read on an image."""
-    return image, block.page, _whole_pixels(block.polygon)
-
-
-def is_live(id: ColumnElement[str]) -> ColumnElement[bool]:
-    return ~select(1).where(_revocations.c.correction == id).exists()
+def count_live(connection: Connection, *conditions: ColumnElement[bool]) -> int:
+    """How many of some are not revoked: all without the few that are, which is by far quicker."""
+    every = select(func.count()).select_from(_corrections).where(*conditions)
+    same = select(1).where(_corrections.c.id == _revocations.c.correction, *conditions)
+    revoked = select(func.count()).select_from(_revocations).where(same.exists())
+    return connection.execute(every).scalar_one() - connection.execute(revoked).scalar_one()
 
 
 def left_out(id: ColumnElement[str]) -> ColumnElement[bool]:
@@ -261,9 +238,17 @@ def _some(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return select(literal(1)).where(condition).limit(1).correlate(_corrections).scalar_subquery().is_not(None)
 
 
-def _check(connection: Connection, items: Sequence[Correction]) -> None:
-    wanted = {c.image for c in items}
-    unknown = sorted(wanted - found(connection, wanted).keys())
+def _spoken_of(connection: Connection, revoked: Sequence[Revocation]) -> set[tuple[str, int]]:
+    """The images and their pages that corrections are about."""
+    found: set[tuple[str, int]] = set()
+    for some in chunks([r.correction for r in revoked]):
+        query = select(_corrections.c.image, _corrections.c.page).where(_corrections.c.id.in_(some))
+        found |= {(row.image, row.page) for row in connection.execute(query)}
+    return found
+
+
+def _check(connection: Connection, items: Sequence[Correction], known: Mapping[str, Image]) -> None:
+    unknown = sorted({c.image for c in items} - known.keys())
     if unknown:
         raise NotFound(f"Image {unknown[0]} is not known here. Send it for a prediction first.")
     for some in chunks([c.id for c in items]):
@@ -277,10 +262,6 @@ def _check(connection: Connection, items: Sequence[Correction]) -> None:
 def whole() -> Select[Any]:
     """Corrections with the group of their image, as `correction_of` takes them."""
     return select(_corrections, _images.c.group).join(_images, _images.c.sha256 == _corrections.c.image)
-
-
-def _whole_pixels(polygon: Polygon) -> tuple[tuple[int, int], ...]:
-    return tuple((round(x), round(y)) for x, y in polygon)
 
 
 def _row(c: Correction) -> dict[str, Any]:

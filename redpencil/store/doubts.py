@@ -11,8 +11,9 @@ from sqlalchemy import ColumnElement, Row, Select, and_, select
 
 from redpencil.errors import NotFound
 from redpencil.store import schema
-from redpencil.store.corrections import Corrections, correction_of, is_live, whole
+from redpencil.store.corrections import Corrections, correction_of, whole
 from redpencil.store.database import Database
+from redpencil.store.places import is_live
 from redpencil.types import Correction, Doubt, Task
 
 _doubts, _confirmations = schema.doubts, schema.confirmations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Row, func, select
 from redpencil.asking import choose
 from redpencil.errors import NotFound
 from redpencil.store import schema, waiting
-from redpencil.store.corrections import place_of
 from redpencil.store.database import Database
 from redpencil.store.images import found, keep
 from redpencil.store.paging import chunks
@@ -40,12 +39,11 @@ class Predictions:
         predictions = [prediction for _, prediction in items]
         with self._db.write() as connection:
             kept = keep(self._db, connection, [image for image, _ in items])
-            said = waiting.said_of(connection, {p.image for p in predictions})
-            blocks = [_block_row(p, block, said) for p in predictions for block in p.blocks]
+            blocks = [_block_row(p, block) for p in predictions for block in p.blocks]
             connection.execute(_predictions.insert(), [_prediction_row(p) for p in predictions])
             if blocks:
                 connection.execute(_blocks.insert(), blocks)
-            waiting.supersede(connection, [p for p in predictions if p.mirror_of is None])
+            waiting.supersede(connection, {p.image for p in predictions if p.mirror_of is None})
         return kept
 
     def get(self, id: str) -> Prediction:
@@ -92,7 +90,7 @@ class Predictions:
     def uncorrected(
         self, model: str, limit: int, order: Literal["least_confident", "random"] = "least_confident"
     ) -> builtins.list[tuple[Prediction, Block]]:
-        """Blocks that nobody has corrected yet, or whose corrections are all revoked.
+        """Blocks that were read last at a place of which nobody has said anything that is not revoked.
 
         "random" is a uniform sample without replacement: each block of the population comes with
         the chance limit / uncorrected_count(model).
@@ -173,8 +171,7 @@ def _prediction_row(p: Prediction) -> dict[str, Any]:
     }
 
 
-def _block_row(p: Prediction, block: Block, said: Collection[waiting.Said]) -> dict[str, Any]:
-    waits = p.mirror_of is None and (p.task, *place_of(p.image, block)) not in said
+def _block_row(p: Prediction, block: Block) -> dict[str, Any]:
     return {
         "prediction": p.id,
         "id": block.id,
@@ -183,7 +180,7 @@ def _block_row(p: Prediction, block: Block, said: Collection[waiting.Said]) -> d
         "text": block.text,
         "confidence": block.confidence,
         "char_confidence": [round(c, 4) for c in block.char_confidence],
-        "review": p.model if waits else None,
+        "review": p.model if p.mirror_of is None else None,
     }
 
 

@@ -16,7 +16,7 @@ from redpencil.store import schema
 from redpencil.store.database import Database
 from redpencil.types import Run, RunState
 
-_table = schema.runs
+_table, _skips = schema.runs, schema.skips
 _FIELDS = {field.name for field in fields(Run)} - {"id", "model"}
 
 
@@ -119,6 +119,18 @@ class Runs:
                 raise Conflict(f"Run {id} is {state.value}; only a failed run can be resumed.")
             _set(connection, _is(id, RunState.FAILED), cancel_requested=False, **fresh)
             return _run(_row(connection, id))
+
+    def skip(self, model: str, at: float) -> None:
+        """Say that a time for a run came and there was nothing to learn; the last such time is kept."""
+        row = {"model": model, "at": at}
+        insert = self._db.insert(_skips).values(row)
+        with self._db.write() as connection:
+            connection.execute(insert.on_conflict_do_update(index_elements=[_skips.c.model], set_=row))
+
+    def skipped(self, model: str) -> float | None:
+        """When that was last; None where it never was."""
+        with self._db.read() as connection:
+            return connection.execute(select(_skips.c.at).where(_skips.c.model == model)).scalar()
 
     def cancel_requested(self, id: str) -> bool:
         with self._db.read() as connection:

@@ -23,7 +23,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0003"
+REVISION = "0005"
 """The migration that these tables belong to."""
 
 
@@ -110,8 +110,8 @@ blocks = Table(
     Column("text", Text, nullable=False),
     Column("confidence", Double, nullable=False),
     Column("char_confidence", Json, nullable=False),
-    # the model in whose review queue it stands; null where nobody saw it (the answer was mirrored), where its
-    # place had been corrected already, and where the image was read anew
+    # the model in whose review queue it stands; null where nobody saw it (the answer was mirrored), where
+    # something is said of its place, and where the image was read anew
     Column("review", key()),
     Index("uq_blocks_prediction_id", "prediction", "id", unique=True),
     Index("ix_blocks_review", "review", "confidence"),
@@ -142,6 +142,7 @@ corrections = Table(
     Index("ix_corrections_image", "image"),
     Index("ix_corrections_task", "task", "created_at"),
     Index("ix_corrections_labels", "model", "version", "created_at"),
+    Index("ix_corrections_model", "model", "n"),
 )
 
 revocations = Table(
@@ -228,6 +229,13 @@ runs = Table(
     Index("ix_runs_model", "model", "state"),
 )
 Index("uq_runs_one_running", runs.c.model, unique=True, **_only("state = 'running'"))
+
+skips = Table(
+    "skips",
+    metadata,
+    Column("model", key(), primary_key=True),
+    Column("at", Double, nullable=False),
+)
 
 versions = Table(
     "versions",

@@ -3,76 +3,100 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, select, update
+from sqlalchemy import Connection, Row, Select, func, select, update
 
 from redpencil.asking import Candidate
 from redpencil.snapshot import side_of
 from redpencil.store import schema
-from redpencil.store.corrections import is_live, place
 from redpencil.store.paging import chunks
-from redpencil.types import Prediction, Split, Task
+from redpencil.store.places import Place, is_live, place
+from redpencil.types import Split
 
-_ROUNDS = 8
+_ROUNDS, _GUESSES = 8, 4
 _blocks, _corrections = schema.blocks, schema.corrections
 _predictions, _images = schema.predictions, schema.images
 
 
-Said = tuple[Task, str, int, tuple[tuple[int, int], ...]]
-"""A task, and the place of which something was said."""
+def settle(connection: Connection, images: Collection[str], pages: Collection[int] | None = None) -> None:
+    """Of what each model read last of these images let that wait of which nothing is said, the rest not.
 
-
-def said_of(connection: Connection, images: Collection[str]) -> set[Said]:
-    """The places on these images that have a correction."""
-    table = _corrections.c
-    query = select(table.task, table.image, table.page, table.polygon).where(is_live(table.id))
-    found: set[Said] = set()
+    With `pages` of these alone. The caller has the images `in_turn`: two writers that each knew half of it
+    would both decide wrongly.
+    """
     for some in chunks(sorted(images)):
-        rows = connection.execute(query.where(table.image.in_(some)))
-        found |= {(Task(row.task), *place(row)) for row in rows}
-    return found
+        said, changed = _said_of(connection, some, pages), defaultdict[str | None, list[int]](list)
+        for row in connection.execute(_read_last(some, pages)):
+            review = None if (row.task, place(row)) in said else row.model
+            if review != row.review:
+                changed[review].append(row.n)
+        for review, numbers in changed.items():
+            _set(connection, review, numbers)
 
 
-def supersede(connection: Connection, predictions: Sequence[Prediction]) -> None:
-    """Let what a model had read of the same images before wait no more; most it had never read."""
-    newest = {(p.image, p.model): p.id for p in sorted(predictions, key=lambda p: p.id)}
-    again = [
-        (key, newest[key])
-        for key in _read_before(connection, {image for image, _ in newest})
-        if key in newest
-    ]
-    for some in chunks(sorted({image for (image, _), _ in again})):
-        # in one order: two writers of the same images cannot wait for each other in a circle
-        turn = select(_images.c.sha256).where(_images.c.sha256.in_(some)).order_by(_images.c.sha256)
-        connection.execute(turn.with_for_update(key_share=True))
-    for (image, model), id in again:
-        mine = _predictions.c.image == image, _predictions.c.model == model
-        older = select(_predictions.c.id).where(*mine, _predictions.c.id < id)
-        stands = _blocks.c.review.is_not(None), _blocks.c.prediction.in_(older)
+def supersede(connection: Connection, images: Collection[str]) -> None:
+    """Of images that were just read let wait no more what was read before, nor what was said already.
+
+    Most were never met before, and all that was read of them waits.
+    """
+    read = _predictions.c
+    for some in chunks(sorted(_met_before(connection, images))):
+        older = select(read.id).where(read.image.in_(some), read.id.not_in(_last(some)))
+        stands = _blocks.c.prediction.in_(older), _blocks.c.review.is_not(None)
         connection.execute(update(_blocks).where(*stands).values(review=None))
+        settle(connection, some)
 
 
-def _read_before(connection: Connection, images: Collection[str]) -> list[tuple[str, str]]:
-    """Those of the images that a model has read more than once, with the model."""
-    both = _predictions.c.image, _predictions.c.model
-    several = select(*both).group_by(*both).having(func.count() > 1)
-    found: list[tuple[str, str]] = []
+def _met_before(connection: Connection, images: Collection[str]) -> set[str]:
+    """Those that were read more than once, or of which something was said."""
+    read, said = _predictions.c.image, _corrections.c.image
+    several = select(read).where(_predictions.c.mirror_of.is_(None)).group_by(read).having(func.count() > 1)
+    found: set[str] = set()
     for some in chunks(sorted(images)):
-        rows = connection.execute(several.where(_predictions.c.image.in_(some)))
-        found += [(row.image, row.model) for row in rows]
+        found.update(connection.scalars(several.where(read.in_(some))))
+        found.update(connection.scalars(select(said).where(said.in_(some))))
     return found
+
+
+def _said_of(
+    connection: Connection, images: Sequence[str], pages: Collection[int] | None
+) -> set[tuple[str, Place]]:
+    """Task and place of all that is said of them and not revoked."""
+    table = _corrections.c
+    query = select(table.task, table.image, table.page, table.polygon)
+    query = query.where(table.image.in_(images), is_live(table.id))
+    if pages is not None:
+        query = query.where(table.page.in_(pages))
+    return {(row.task, place(row)) for row in connection.execute(query)}
+
+
+def _read_last(images: Sequence[str], pages: Collection[int] | None) -> Select[Any]:
+    columns = (_blocks.c.n, _blocks.c.review, _blocks.c.page, _blocks.c.polygon)
+    query = select(*columns, _predictions.c.image, _predictions.c.task, _predictions.c.model)
+    query = query.join(_predictions, _predictions.c.id == _blocks.c.prediction)
+    query = query.where(_predictions.c.id.in_(_last(images)))
+    return query if pages is None else query.where(_blocks.c.page.in_(pages))
+
+
+def _last(images: Sequence[str]) -> Select[Any]:
+    """The last answer of each model about each image; mirrored ones, which nobody saw, do not count."""
+    table = _predictions.c
+    shown = select(func.max(table.id)).where(table.image.in_(images), table.mirror_of.is_(None))
+    return shown.group_by(table.image, table.model)
+
+
+def _set(connection: Connection, review: str | None, numbers: Sequence[int]) -> None:
+    for some in chunks(numbers):
+        connection.execute(update(_blocks).where(_blocks.c.n.in_(some)).values(review=review))
 
 
 def count(connection: Connection, model: str) -> int:
-    """How many wait; quick, as few of many blocks are corrected."""
-    mine = _blocks.c.review == model
-    of_mine = select(1).where(_about_block(), mine).exists()
-    corrected = select(_corrections.c.prediction, _corrections.c.region).distinct()
-    corrected = corrected.where(is_live(_corrections.c.id), of_mine)
-    every = connection.execute(select(func.count()).select_from(_blocks).where(mine)).scalar_one()
-    return every - connection.execute(select(func.count()).select_from(corrected.subquery())).scalar_one()
+    """How many wait."""
+    query = select(func.count()).select_from(_blocks).where(_blocks.c.review == model)
+    return connection.execute(query).scalar_one()
 
 
 def least_confident(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
@@ -116,8 +140,9 @@ def draw(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
     if low is None or high is None:
         return []
     drawn: dict[int, Row[Any]] = {}
-    for _ in range(_ROUNDS):
-        guesses = dict.fromkeys(random.randint(low, high) for _ in range(4 * limit))
+    few = count(connection, model) * _ROUNDS * _GUESSES < high - low
+    for _ in range(0 if few else _ROUNDS):
+        guesses = dict.fromkeys(random.randint(low, high) for _ in range(_GUESSES * limit))
         drawn |= {row.n: row for row in _hits(connection, model, [n for n in guesses if n not in drawn])}
         if len(drawn) >= limit:
             return list(drawn.values())[:limit]
@@ -126,22 +151,12 @@ def draw(connection: Connection, model: str, limit: int) -> Sequence[Row[Any]]:
 
 def _hits(connection: Connection, model: str, numbers: Sequence[int]) -> list[Row[Any]]:
     """Those of the rows that wait for review, in the order of the numbers."""
-    columns = (_blocks.c.n, _blocks.c.prediction, _blocks.c.id, _blocks.c.review)
-    query = select(*columns, _is_corrected().label("corrected"))
     found: dict[int, Row[Any]] = {}
     for some in chunks(numbers):
+        query = select(_blocks.c.n, _blocks.c.prediction, _blocks.c.id, _blocks.c.review)
         found |= {row.n: row for row in connection.execute(query.where(_blocks.c.n.in_(some)))}
-    return [found[n] for n in numbers if n in found and found[n].review == model and not found[n].corrected]
-
-
-def _about_block() -> ColumnElement[bool]:
-    return and_(_corrections.c.prediction == _blocks.c.prediction, _corrections.c.region == _blocks.c.id)
-
-
-def _is_corrected() -> ColumnElement[bool]:
-    return select(1).where(_about_block(), is_live(_corrections.c.id)).exists()
+    return [found[n] for n in numbers if n in found and found[n].review == model]
 
 
 def _waiting(model: str) -> Select[Any]:
-    places = select(_blocks.c.n, _blocks.c.prediction, _blocks.c.id)
-    return places.where(_blocks.c.review == model, ~_is_corrected())
+    return select(_blocks.c.n, _blocks.c.prediction, _blocks.c.id).where(_blocks.c.review == model)

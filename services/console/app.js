@@ -1,7 +1,7 @@
 // Which page is shown, and the line of standing above it.
 
 import { author, get, rename } from "./api.js";
-import { h, notice } from "./dom.js";
+import { h, notice, repeat } from "./dom.js";
 import * as experiment from "./experiment.js";
 import * as lineage from "./lineage.js";
 import { inUse } from "./model.js";
@@ -77,5 +77,4 @@ addEventListener("hashchange", route);
 addEventListener("key", () => main.querySelector(".bad") && route());  // what had failed for want of one
 addEventListener("unhandledrejection", (event) => notice(event.reason?.message ?? String(event.reason)));
 route();
-standing();
-setInterval(standing, 4000);
+standing().then(() => repeat(standing, 4000));

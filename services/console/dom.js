@@ -36,6 +36,15 @@ export function notice(words, seconds = 6) {
   notice.timer = setTimeout(() => (shown.textContent = ""), 1000 * seconds);
 }
 
+// Does a thing again and again, each time so long after it was done or failed; returns what ends that.
+export function repeat(work, pause_ms) {
+  let timer, over = false;
+  const next = () => (timer = over ? null : setTimeout(turn, pause_ms));
+  const turn = () => work().catch((error) => notice(error.message)).finally(next);
+  next();
+  return () => (over = true, clearTimeout(timer));
+}
+
 // Asks for one line of text, or just yes or no; null where the person thought better of it.
 export function ask(title, words, label = null, { value = "", secret = false, required = true } = {}) {
   const dialog = document.getElementById("ask");

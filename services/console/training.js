@@ -1,7 +1,7 @@
 // Retrain, and follow the runs.
 
 import { get, send } from "./api.js";
-import { ask, duration, h, notice, percent, when } from "./dom.js";
+import { ask, duration, h, notice, percent, repeat, when } from "./dom.js";
 import { chosen } from "./model.js";
 
 const POLL_MS = 1500;
@@ -16,8 +16,7 @@ export async function show(main) {
   main.append(h("h1", {}, "Training"), choice ?? "", facts,
     h("div", { class: "row" }, h("label", { for: "recipe" }, "Recipe"), recipe, button), runs);
   await refresh();
-  const timer = setInterval(() => refresh().catch((error) => notice(error.message)), POLL_MS);
-  return () => clearInterval(timer);
+  return repeat(refresh, POLL_MS);
 
   async function start() {
     button.disabled = true;

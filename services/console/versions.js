@@ -1,7 +1,7 @@
 // Versions, what the gate says of them, and which one is served.
 
 import { author, get, send } from "./api.js";
-import { ask, h, notice, percent, when } from "./dom.js";
+import { ask, h, notice, percent, repeat, when } from "./dom.js";
 import { chosen } from "./model.js";
 
 const POLL_MS = 3000;
@@ -15,8 +15,7 @@ export async function show(main) {
   const book = h("div", { class: "scroll" });
   main.append(h("h1", {}, `Versions of ${model}`), choice ?? "", head, list, h("h2", {}, "Ledger"), book);
   await refresh();
-  const timer = setInterval(() => refresh().catch((error) => notice(error.message)), POLL_MS);
-  return () => clearInterval(timer);
+  return repeat(refresh, POLL_MS);
 
   async function refresh() {
     const [versions, serving, ledger] = await Promise.all([get(`${path}/versions`), get(`${path}/serving`), get(`/v1/ledger?model=${model}&limit=20`)]);

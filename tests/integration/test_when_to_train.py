@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import store_parts
 from service_house import MODEL, World
+from sqlalchemy import event
+from store_stories.told import HOLDOUT_GROUP, TRAIN_GROUP
 
 from redpencil import checkpoints, snapshot
 from redpencil.errors import BadInput
 from redpencil.settings import Settings
-from redpencil.types import Run, RunState, Task
+from redpencil.types import Correction, Doubt, Run, RunState, Task
 from services.schedule import Schedule, queue
 
 
@@ -108,6 +111,68 @@ def test_imported_corrections_are_new_whenever_they_were_made(world: World) -> N
     assert schedule.due(MODEL) is not None
 
 
+def learned(world: World) -> Run:
+    """A run that is over, and learned from all that holds."""
+    run = queue(world.store, MODEL, "ppocr", "api")
+    world.store.runs.claim_next(MODEL)
+    taken = snapshot.take(world.store, Task.OCR).id
+    return world.store.runs.update(run.id, state=RunState.SUCCEEDED, snapshot=taken)
+
+
+def said(world: World, name: str, group: str = TRAIN_GROUP, **given: Any) -> Correction:
+    made = store_parts.correction(world.image(name, group), **given)
+    world.store.corrections.add_many([made])
+    return made
+
+
+def test_what_a_run_left_out_is_new_when_a_person_confirmed_it(world: World) -> None:
+    settings = Settings(home=world.settings.home, retrain_cron="* * * * *", retrain_after=2)
+    schedule = Schedule(world.store, settings)
+    doubted = [said(world, name) for name in "abcd"] + [said(world, "held", HOLDOUT_GROUP)]
+    run = learned(world)
+    world.store.doubts.add_many([Doubt(run.id, c.id, 1.0, 0.9, c is not doubted[3]) for c in doubted])
+    assert (schedule.new_corrections(MODEL), schedule.stated(MODEL)) == (0, 0)
+    for c in (doubted[0], *doubted[2:]):
+        world.store.doubts.confirm(c.id, "ann", "it is so")
+    assert (schedule.new_corrections(MODEL), schedule.stated(MODEL)) == (2, 2)
+    world.store.corrections.revoke(doubted[2].id, "ann", "a slip")
+    assert (schedule.new_corrections(MODEL), schedule.stated(MODEL)) == (1, 1)
+    said(world, "a")
+    assert (schedule.new_corrections(MODEL), schedule.stated(MODEL)) == (1, 2), "corrected anew"
+    said(world, "e")
+    assert schedule.due(MODEL) is not None
+    world.store.runs.claim_next(MODEL)
+    assert schedule.new_corrections(MODEL) == 0
+
+
+def test_the_status_counts_new_corrections_and_loads_none(world: World) -> None:
+    correct(world, 2)
+    learned(world)
+    for name in "cdd":
+        said(world, name)
+    asked: list[str] = []
+    event.listen(world.store.engine, "before_cursor_execute", lambda *what: asked.append(what[2]))
+    now = world.client().get("/v1/status", params={"model": MODEL}).json()["models"][MODEL]
+    assert (now["corrections"], now["new_corrections"]) == (5, 3)
+    assert not [statement for statement in asked if "corrections.polygon" in statement]
+
+
+def test_too_few_are_looked_at_once_until_more_is_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule = Schedule(world.store, Settings(home=world.settings.home, retrain_after=2))
+    learned(world)
+    for name in "aa":
+        said(world, name)
+    looked: list[int] = []
+    count = world.store.unlearned.count
+    monkeypatch.setattr(
+        world.store.unlearned, "count", lambda *asked: looked.append(count(*asked)) or looked[-1]
+    )
+    assert [schedule.due(MODEL) for _ in range(5)] == [None] * 5
+    assert looked == [1]
+    said(world, "b")
+    assert schedule.due(MODEL) is not None
+
+
 def test_a_cron_expression_starts_runs(world: World) -> None:
     now = [time.time()]
     settings = Settings(home=world.settings.home, retrain_cron="0 * * * *")
@@ -132,8 +197,38 @@ def test_cron_skips_where_there_is_nothing_new(world: World) -> None:
     schedule = Schedule(world.store, settings, lambda: now[0])
     now[0] += 61
     assert schedule.due(MODEL) is None
-    assert "no new corrections" in schedule.skipped[MODEL]
+    assert "no new corrections" in schedule.skipped(MODEL)
     assert (schedule.next_at(MODEL) or 0) > now[0]
+
+
+NIGHT = datetime(2024, 6, 3, 3).timestamp()
+HOUR, DAY = 3600.0, 24 * 3600.0
+
+
+def nightly(world: World, at: float) -> Schedule:
+    """As the services start at a time."""
+    return Schedule(world.store, Settings(home=world.settings.home, retrain_cron="0 3 * * *"), lambda: at)
+
+
+def test_a_time_that_passed_for_nothing_is_not_caught_up_after_a_restart(world: World) -> None:
+    said(world, "a")
+    taken = snapshot.take(world.store, Task.OCR).id
+    done = {"trigger": "cron", "state": RunState.SUCCEEDED, "snapshot": taken}
+    world.store.runs.add(store_parts.run(MODEL, created_at=NIGHT, **done))
+    assert nightly(world, NIGHT + DAY).due(MODEL) is None
+    said(world, "b", created_at=NIGHT - HOUR)  # imported in the afternoon, and said long before
+    afternoon = nightly(world, NIGHT + DAY + 11 * HOUR)
+    assert afternoon.due(MODEL) is None
+    assert afternoon.next_at(MODEL) == NIGHT + 2 * DAY
+    assert "no new corrections" in afternoon.skipped(MODEL)
+    assert nightly(world, NIGHT + 2 * DAY).due(MODEL) is not None
+    assert afternoon.skipped(MODEL) == ""
+
+
+def test_a_time_at_which_nobody_was_there_is_caught_up(world: World) -> None:
+    world.store.runs.skip(MODEL, NIGHT)
+    said(world, "a")
+    assert nightly(world, NIGHT + DAY + 5 * HOUR).due(MODEL) is not None
 
 
 def test_without_a_schedule_nothing_starts(world: World) -> None:

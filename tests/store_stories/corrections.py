@@ -23,6 +23,7 @@ from redpencil.store import Store
 from redpencil.types import (
     Correction,
     CorrectionState,
+    Doubt,
     Kind,
     Task,
 )
@@ -294,6 +295,31 @@ def test_a_version_did_not_learn_from_what_its_run_left_out(store: Store) -> Non
     assert states[said[1].id] is CorrectionState.TRAINED
     store.versions.add(version("3", snapshot=frozen.id, run=run().id))
     assert [v.version for v in store.versions.learned_from(said[0].id)] == ["3"]
+
+
+def test_new_after_a_run_is_what_came_later_and_what_was_confirmed_after_all(store: Store) -> None:
+    said = three(store)
+    asked = run(snapshot=snapshot.take(store, Task.OCR).id)
+    store.runs.add(asked)
+    store.doubts.add_many([Doubt(asked.id, c.id, 1.0, 0.9, c is not said[2]) for c in said])
+
+    def new() -> tuple[int, int]:
+        return store.unlearned.count(Task.OCR, asked), store.unlearned.at_most(Task.OCR, asked)
+
+    assert new() == (0, 0)
+    for c in said[1:]:
+        store.doubts.confirm(c.id, "ann", "it is so")
+    assert new() == (1, 1)
+    picture = image("a", TRAIN_GROUP)
+    store.corrections.add_many([correction(picture, t, polygon=said[1].polygon) for t in ("one", "two")])
+    assert new() == (1, 3), "of one place the latest"
+    [last, *_] = store.corrections.list()
+    store.corrections.revoke(last[0].id, "ann", "a slip")
+    assert new() == (1, 2)
+    store.corrections.add_many([correction(picture, polygon=said[0].polygon, created_at=1.0)])
+    assert new() == (1, 3), "what was said before the word that holds"
+    store.corrections.add_many([correction(picture, "a cat", task=Task.CAPTION)])
+    assert new() == (1, 3)
 
 
 def test_all_that_was_said_of_a_place_is_known(store: Store) -> None:

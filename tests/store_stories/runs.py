@@ -116,6 +116,13 @@ def test_runs_are_listed_newest_first_in_pages(store: Store) -> None:
     assert store.runs.list(states=[RunState.FAILED]) == []
 
 
+def test_when_a_time_came_for_nothing_is_known_of_each_model(store: Store) -> None:
+    assert store.runs.skipped("ocr") is None
+    for model, at in (("ocr", 1.0), ("caption", 2.0), ("ocr", 3.0)):
+        store.runs.skip(model, at)
+    assert (store.runs.skipped("ocr"), store.runs.skipped("caption")) == (3.0, 2.0)
+
+
 # --- idempotency
 
 

@@ -13,7 +13,7 @@ from redpencil.betting import mean_interval, quantile_interval, ratio_wealth, we
 from redpencil.errors import BadInput
 from redpencil.evidence import Exposure, report, sample_ratio
 from redpencil.labels import WORST, Label, differences, label, settle
-from redpencil.store.corrections import place
+from redpencil.store.places import place
 from redpencil.types import Correction, Kind, Task
 
 

@@ -5,18 +5,19 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.register_assert_rewrite("store_stories")
 
 from sqlalchemy import event  # noqa: E402
-from store_parts import box, correction, image, prediction  # noqa: E402
+from store_parts import about, block, box, correction, image, prediction  # noqa: E402
 from store_stories import *  # noqa: E402, F403
 
 from redpencil.errors import BadInput, Damaged, NotReady  # noqa: E402
 from redpencil.settings import Settings  # noqa: E402
-from redpencil.store import Store  # noqa: E402
+from redpencil.store import Store, waiting  # noqa: E402
 from redpencil.types import Task  # noqa: E402
 
 
@@ -112,6 +113,28 @@ def test_a_disk_that_fills_up_within_a_transaction_is_the_same_clear_error(store
             [(picture, prediction(picture, client_key="x" * 10_000)) for _ in range(20)]
         )
     assert store.predictions.list() == []
+
+
+def test_the_queue_costs_no_more_for_all_that_was_ever_corrected(store: Store) -> None:
+    def cost(corrected: int) -> int:
+        """Steps of SQLite's machine to count, to find the least sure, and to know what was asked last."""
+        steps, picture = [0], image(str(corrected))
+        answer = prediction(
+            picture, blocks=tuple(block(n, confidence=n / 2000) for n in range(corrected + 9))
+        )
+        store.predictions.add_many([(picture, answer)])
+        store.corrections.add_many([about(answer, picture, b) for b in answer.blocks[:corrected]])
+        with store.engine.connect() as connection:
+            raw: Any = connection.connection.dbapi_connection
+            raw.set_progress_handler(lambda: steps.append(1), 1)
+            waiting.count(connection, "ocr")
+            waiting.least_confident(connection, "ocr", 5)
+            waiting.asked(connection, "ocr", 50)
+            raw.set_progress_handler(None, 1)
+        return len(steps)
+
+    before = cost(100)
+    assert cost(1500) < 1.5 * before
 
 
 def test_of_a_caption_the_latest_of_each_author_lives(store: Store) -> None:
