@@ -105,11 +105,11 @@ class Corrections:
     def last_word(self, prediction: str, region: str) -> Correction | None:
         """What counts of a line that was read: its latest correction that is not revoked.
 
-        Whoever asks in a transaction is alone with that line until it ends.
+        Whoever asks in a transaction is alone with that prediction until it ends.
         """
         place = _corrections.c.prediction == prediction, _corrections.c.region == region
         query = whole().where(*place, is_live(_corrections.c.id)).order_by(_corrections.c.n.desc())
-        with self._db.write(alone=f"line:{prediction}/{region}") as connection:
+        with self._db.write(alone=f"lines:{prediction}") as connection:
             row = connection.execute(query.limit(1)).one_or_none()
         return None if row is None else correction_of(row)
 
