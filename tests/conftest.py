@@ -5,6 +5,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+pytest.register_assert_rewrite("store_stories")  # before anybody imports them
+
 # How busy a machine is proves nothing, so there is no deadline.
 hypothesis.settings.register_profile("redpencil", deadline=None, max_examples=50)
 hypothesis.settings.load_profile("redpencil")

@@ -5,23 +5,20 @@ import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 
+import postgres_parts
 import psycopg
 import pytest
+from sqlalchemy import make_url
+from sqlalchemy import text as sql
+from sqlalchemy.exc import DBAPIError
+from store_parts import entry, prediction
+from store_stories import *  # noqa: F403
+from store_stories.told import stored
 
-pytest.register_assert_rewrite("store_stories")
-
-import postgres_parts  # noqa: E402
-from sqlalchemy import make_url  # noqa: E402
-from sqlalchemy import text as sql  # noqa: E402
-from sqlalchemy.exc import DBAPIError  # noqa: E402
-from store_parts import entry, prediction  # noqa: E402
-from store_stories import *  # noqa: E402, F403
-from store_stories.told import stored  # noqa: E402
-
-from redpencil import patience  # noqa: E402
-from redpencil.errors import NotReady  # noqa: E402
-from redpencil.store import Store, schema  # noqa: E402
-from training import track  # noqa: E402
+from redpencil import patience
+from redpencil.errors import NotReady
+from redpencil.store import Store, schema
+from training import track
 
 needs_postgres = pytest.mark.skipif(
     not (postgres_parts.BINARIES / "initdb").exists(),

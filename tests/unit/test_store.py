@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import event
+from store_parts import about, block, box, correction, image, prediction
+from store_stories import *  # noqa: F403
 
-pytest.register_assert_rewrite("store_stories")
-
-from sqlalchemy import event  # noqa: E402
-from store_parts import about, block, box, correction, image, prediction  # noqa: E402
-from store_stories import *  # noqa: E402, F403
-
-from redpencil.errors import BadInput, Damaged, NotReady  # noqa: E402
-from redpencil.settings import Settings  # noqa: E402
-from redpencil.store import Store, waiting  # noqa: E402
-from redpencil.types import Task  # noqa: E402
+from redpencil.errors import BadInput, Damaged, NotReady
+from redpencil.settings import Settings
+from redpencil.store import Store, waiting
+from redpencil.types import Task
 
 
 @pytest.fixture(scope="session")
