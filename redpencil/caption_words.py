@@ -45,18 +45,17 @@ def words(text: str) -> list[str]:
     return [word for chunk in chunks for word in _split(chunk)]
 
 
-def unspaced(c: str) -> bool:
-    """Whether a character is a letter of a script that puts no spaces between words."""
-    return _UNSPACED.match(c) is not None and unicodedata.category(c)[0] == "L"
-
-
 def _by_letters(plain: str) -> str:
     """The same with spaces around each such letter and the signs that it carries."""
+    if not _UNSPACED.search(plain):  # as most captions
+        return plain
     found, alone = "", False
     for c in plain:
-        sign = unicodedata.category(c)[0] == "M"
-        found += f" {c}" if not sign and (alone or unspaced(c)) else c
-        alone = alone if sign else unspaced(c)
+        if (kind := unicodedata.category(c)[0]) == "M":
+            found += c
+            continue
+        before, alone = alone, kind == "L" and _UNSPACED.match(c) is not None
+        found += f" {c}" if before or alone else c
     return found
 
 

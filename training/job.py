@@ -113,14 +113,14 @@ class Job:
         return [m for m in self.members if m.correction in self.known]
 
     @property
-    def taught(self) -> tuple[list[Member], list[Member]]:
-        """What may bring a script, and what the parent has met: all that is new, or all where nothing is."""
-        return (self.new, self.old) if self.new else (self.old, [])
+    def rendered(self) -> list[Line]:
+        """The primer of what its new lines bring, or all of them where none is new."""
+        return data.primer(self.hyper, self.new or self.old, self.old if self.new else ())
 
     @property
     def suited(self) -> Hyper:
         """`hyper` as it is taken for these lines; see `training.data.suited`."""
-        return data.suited(self.hyper, self.taught[0], self.old)
+        return data.suited(self.hyper, self.new or self.old, self.old)
 
     @property
     def again(self) -> list[Member]:
@@ -144,9 +144,8 @@ class Job:
         learn, aside = data.set_aside(cut, self.hyper.validation, self.known)
         old = [line for line in learn if line.key in self.known]
         new = [line for line in learn if line.key not in self.known]
-        primer = data.primer(self.hyper, *self.taught)
         read = [replace(line, key="", place="") for line in crops.lines(self.read, blobs, *most)]
-        return Lines(new or old, aside, rehearsed, old if new else [], primer, read)
+        return Lines(new or old, aside, rehearsed, old if new else [], self.rendered, read)
 
     def build(self, blobs: Blobs, lines: Lines) -> Learner:
         """The model before its first step, the same on every worker and after every restart."""

@@ -15,7 +15,7 @@ from redpencil.bundle import fetch
 from redpencil.store import Store
 from redpencil.suspects import BOUND, Suspicion, weigh
 from redpencil.types import Correction, Doubt, Member, Split, Task
-from training import crops, data, recipe, workers
+from training import crops, recipe, workers
 from training.crops import Line
 from training.doubt import Sight, Statement, see
 from training.hyper import yes_or_no
@@ -99,8 +99,7 @@ def _looked_at(job: Job, store: Store, blobs: Blobs, open: Sequence[Member]) -> 
         most = held + (len(here) - held) // MOST
         doubts += _doubts(job.run.id, [s for s in weighed if s.correction in here - amended], most)
     # A primer teaches letters that the readers of one half have hardly seen: it is gone all the way.
-    brought = data.primer(job.hyper, *job.taught)
-    return doubts, 1.0 if brought else sight.reach
+    return doubts, 1.0 if job.rendered else sight.reach
 
 
 def _seen(job: Job, blobs: Blobs, stated: Sequence[Stated]) -> Sight | None:

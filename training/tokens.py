@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from redpencil.bundle import Manifest, read_graph
-from redpencil.caption_words import UNSPACED, unspaced
+from redpencil.caption_words import UNSPACED
 from redpencil.errors import BadInput, Damaged
 from redpencil.text import LIMIT
 
@@ -100,18 +101,18 @@ def grown(tokenizer: Tokenizer, texts: Iterable[str], most: int = 20_000) -> Tok
     unknown = tokenizer.token_to_id(UNKNOWN)
     if unknown is None:
         return tokenizer
-    words = {w for t in texts for w in _whole(tokenizer, t) if unknown in tokenizer.encode(w).ids}
+    words = {w for t in texts for w in _whole(t) if unknown in tokenizer.encode(w).ids}
     if len(words) > most:
         raise BadInput(
             f"{len(words)} words cannot be spelled with the champion's vocabulary, and at most {most} are "
             "added to one: train another family, such as vit_gated, whose pieces spell everything"
         )
     new = [w for w in sorted(words) if tokenizer.token_to_id(w) is None]
-    tokenizer.add_tokens([AddedToken(w, single_word=not unspaced(w[0])) for w in new])
+    tokenizer.add_tokens([AddedToken(w, single_word=not re.match(UNSPACED, w)) for w in new])
     return tokenizer
 
 
-def _whole(tokenizer: Tokenizer, said: str) -> list[str]:
+def _whole(said: str) -> list[str]:
     """What of a text may become a token of its own: words, and letters of scripts without spaces."""
     return [w for part, _ in _LETTERS.pre_tokenize_str(said) for w in part.split()]
 

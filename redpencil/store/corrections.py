@@ -107,8 +107,8 @@ class Corrections:
 
         Whoever asks in a transaction is alone with that prediction until it ends.
         """
-        place = _corrections.c.prediction == prediction, _corrections.c.region == region
-        query = whole().where(*place, is_live(_corrections.c.id)).order_by(_corrections.c.n.desc())
+        line = _corrections.c.prediction == prediction, _corrections.c.region == region
+        query = whole().where(*line, is_live(_corrections.c.id)).order_by(_corrections.c.n.desc())
         with self._db.write(alone=f"lines:{prediction}") as connection:
             row = connection.execute(query.limit(1)).one_or_none()
         return None if row is None else correction_of(row)

@@ -5,6 +5,7 @@
 
 from store_stories.answers import *  # noqa: F403
 from store_stories.corrections import *  # noqa: F403
+from store_stories.doubts import *  # noqa: F403
 from store_stories.review import *  # noqa: F403
 from store_stories.runs import *  # noqa: F403
 from store_stories.tables import *  # noqa: F403
