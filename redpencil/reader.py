@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,10 +19,13 @@ from redpencil.pixels import Pixels
 from redpencil.scripts import stacked
 from redpencil.session import OnnxReader
 from redpencil.straight import straightened
+from redpencil.text import in_capitals
 from redpencil.types import LineText, Precision
 
 OUTPUTS = ("indices", "probabilities", "own")
 """Of a line reader's graph (see `LineReader`)."""
+IN_CAPITALS = 2
+"""What `own` says of a line that is written in capitals whatever is printed."""
 SURE = 0.8
 """A reading that is less is worth another look."""
 
@@ -66,7 +70,8 @@ class LineReader(OnnxReader):
     The graph has one input "image" float32 [B, C, H, W] (B and W free), and two outputs, each [B, T]:
     "indices" int64, the best class per step, and "probabilities" float32, its softmax probability. In a
     bundle with a language or words they are [B, T, K], the likeliest classes per step with the best first.
-    A third one, "own" bool [B], says of which lines the language is, where it is not of all.
+    A third one, "own" int64 [B], says of which lines the language is, where it is not of all: 0 not of this
+    one, 1 of it, IN_CAPITALS of it, and it is written in capitals. Older bundles have it as bool.
     """
 
     def open(self) -> None:
@@ -95,18 +100,18 @@ class LineReader(OnnxReader):
 
     def infer(
         self, images: NDArray[np.float32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
         """Run the graph on [B, C, H, W]: classes per step and their probabilities, [B, T] or [B, T, K], and
         of which lines the language is, [B]."""
         indices, probabilities, *own = self._session.run(self._outputs, {"image": images})
-        return indices, probabilities, own[0] if own else np.ones(len(images), np.bool_)
+        return indices, probabilities, own[0] if own else np.ones(len(images), np.int64)
 
     def text(
-        self, indices: NDArray[np.int64], probabilities: NDArray[np.float32], own: bool | np.bool_ = True
+        self, indices: NDArray[np.int64], probabilities: NDArray[np.float32], own: int | np.int64 = 1
     ) -> LineText:
         """What one row of `infer` says, as text."""
         language = self._language and self._language.of_line(bool(own))
-        return ctc(indices, probabilities, self.manifest.alphabet, language)
+        return as_written(ctc(indices, probabilities, self.manifest.alphabet, language), int(own))
 
     def warm(self) -> None:
         """Run lines of several widths, so that the first real one is as quick as the rest."""
@@ -115,6 +120,11 @@ class LineReader(OnnxReader):
         height = self.manifest.preprocessing.height
         for width in (2, 8, 20):
             self.read(np.full((height, width * height, 3), 255, np.uint8))
+
+
+def as_written(read: LineText, own: int) -> LineText:
+    """What was read as a graph says, by its `own`, that texts of this kind are written."""
+    return replace(read, text=in_capitals(read.text)) if own == IN_CAPITALS else read
 
 
 def doubtful(first: LineText) -> bool:

@@ -39,6 +39,11 @@ def one_line(text: str) -> str:
     return "".join(" " if _fault(c) else c for c in text)
 
 
+def in_capitals(text: str) -> str:
+    """The text in capitals, character by character: what has no single capital, such as ß, stays."""
+    return "".join(capital if len(capital := c.upper()) == 1 else c for c in text)
+
+
 def label(name: str, what: str) -> str:
     """A name that a client gives to something, cleaned; `what` is how an error calls it."""
     try:

@@ -21,6 +21,7 @@ from redpencil import linepack, vocab
 from redpencil.ctc_beam import ctc
 from redpencil.errors import BadInput
 from redpencil.pixels import Pixels
+from redpencil.reader import as_written
 from redpencil.types import LineText, Member
 from training import common_words
 from training.ahead import ahead
@@ -269,6 +270,6 @@ def read(model: LineModel, features: Sequence[Tensor], size: int = 16) -> list[L
         for row, i in enumerate(chosen):
             steps = classes[row, : lengths[row]].numpy(), sure[row, : lengths[row]].numpy()
             language = model.language and model.language.of_line(bool(own[row]))
-            found[i] = ctc(*steps, model.alphabet, language)
+            found[i] = as_written(ctc(*steps, model.alphabet, language), int(own[row]))
     model.train(was_training)
     return [found[i] for i in range(len(features))]

@@ -82,10 +82,9 @@ def see(build: Callable[[], LineModel], said: Sequence[Statement], hyper: Hyper)
         far = reach.least([wrong for _, wrong in found])
         for i, opinion in chain.from_iterable(heard for heard, _ in found if len(learned) >= FEWEST):
             opinions[i].append(opinion)
-    lines = [s.line for s in said]
     seen = [
-        Seen(line.key, s.author, line.group, line.text, of_it)
-        for s, line, of_it in zip(said, lines, opinions, strict=True)
+        Seen(s.line.key, s.author, s.line.group, text, of_it)
+        for s, text, of_it in zip(said, room.texts, opinions, strict=True)
     ]
     return Sight(seen, far)
 
@@ -96,8 +95,8 @@ class Room:
     def __init__(self, build: Callable[[], LineModel], said: Sequence[Statement]) -> None:
         torch.manual_seed(0)
         self.build, self.said, self.parent = build, said, build().eval()
-        self.texts = [s.line.text for s in said]
-        self.alphabet = vocab.grow((), (t for s in said for t in (s.line.text, *s.earlier)))
+        self.texts = [line.text for line in self.parent.as_printed([s.line for s in said])]
+        self.alphabet = vocab.grow((), (*self.texts, *(t for s in said for t in s.earlier)))
         self.columns = [0, *vocab.classes_of(self.alphabet, self.parent.alphabet)]
         self.features = Frozen(self.parent).map(lambda s: s.line.image, said)
         self.by_length = np.argsort([len(t) for t in self.texts], kind="stable")

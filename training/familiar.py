@@ -5,12 +5,15 @@ Lines of one kind lie close together in the features of a reader's frozen part, 
 with those that were corrected. How close is close enough is measured on these themselves, as in the
 local outlier factor (Breunig et al., SIGMOD 2000): lines of one press are all alike, receipts of many
 printers are not.
+
+Some corrected lines are labelled in capitals whatever is printed (training/capitals.py). Whether a
+line is to be written so as well, only lines that come very close to it can say: receipts and forms are alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -27,47 +30,68 @@ RENDERED = 0.5
 hands do, so such examples are no measure for others, and a line must come closer to them."""
 CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
 SAME = 0.999  # cosine of a line with itself, seen again
+LIKE, IN_CAPITALS = 1, 2  # what is said of a line that is like the examples; 0: it is not
+FAR = 2.0  # taken off the likeness to an example that has no say
 RIDGE = 0.1  # of the mean variance, added before whitening
 MOST = 4096  # examples
+Habit = Literal["capitals", "small"] | None
+"""How a line is labelled: in capitals though it is printed small; with small letters; or neither is told."""
 
 
 class Familiar(nn.Module):
-    """Says of features [B,C,1,V] which lines are like the examples, bool [B].
+    """Says of features [B,C,1,V] which lines are like the examples, int64 [B]: 0, LIKE or IN_CAPITALS.
 
     `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
     vectors, a line must on average be above the `bars` [E] of those that it is most above, or close to one.
+    It is written in capitals where it is above HIGHEST to an example that is, though printed small, and no
+    example with small letters is nearer: `capitals` and `small` [E] are 0 for these, FAR for others.
     """
 
-    def __init__(self, middle: Tensor, whiten: Tensor, examples: Tensor, bars: Tensor) -> None:
+    def __init__(
+        self, middle: Tensor, whiten: Tensor, examples: Tensor, bars: Tensor, capitals: Tensor, small: Tensor
+    ) -> None:
         super().__init__()
         self.middle: Tensor
         self.whiten: Tensor
         self.examples: Tensor
         self.bars: Tensor
+        self.capitals: Tensor
+        self.small: Tensor
         given = {"middle": middle, "whiten": whiten, "examples": examples, "bars": bars}
-        for name, value in given.items():
+        for name, value in (given | {"capitals": capitals, "small": small}).items():
             self.register_buffer(name, value)
 
     @classmethod
     def of(cls, all_kinds: Sequence[Tensor]) -> Self:
         """One that knows no example yet, from features [C,1,V] of lines of many kinds."""
         middle, whiten = whitening(torch.cat([_mean(f.float()[None]) for f in all_kinds]))
-        return cls(middle, whiten, torch.zeros(len(middle), 0), torch.zeros(0))
+        none = torch.zeros(0)
+        return cls(middle, whiten, torch.zeros(len(middle), 0), none, none, none)
 
-    def with_examples(self, lines: Sequence[Tensor], rendered: bool = False) -> Self:
-        """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples."""
-        device = self.middle.device
-        new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in some(len(lines))])
+    def with_examples(
+        self, lines: Sequence[Tensor], rendered: bool = False, habits: Sequence[Habit] = ()
+    ) -> Self:
+        """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples.
+
+        `habits` say of each how it is labelled; none: nothing.
+        """
+        device, chosen = self.middle.device, some(len(lines))
+        new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in chosen])
+        said = [habits[i] if habits else None for i in chosen]
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
         real = self.bars <= HIGHEST
         own = bars_of(torch.cat([self.examples.T[real], new]), int(real.sum()))
         if rendered:
             own.fill_(RENDERED)
-        bars = torch.cat([self.bars, own[~again[len(self.bars) :]]])
-        every = every[~again]
+        fresh, every = ~again[len(self.bars) :], every[~again]
+        capitals, small = (
+            torch.tensor([0.0 if s == h else FAR for s in said], device=device) for h in ("capitals", "small")
+        )
         kept = some(len(every))
-        return type(self)(self.middle, self.whiten, every[kept].T.contiguous(), bars[kept])
+        before, added = (self.bars, self.capitals, self.small), (own, capitals, small)
+        of_each = (torch.cat([old, more[fresh]])[kept] for old, more in zip(before, added, strict=True))
+        return type(self)(self.middle, self.whiten, every[kept].T.contiguous(), *of_each)
 
     def whitened(self, means: Tensor) -> Tensor:
         """Mean features [B,C] as unit vectors."""
@@ -77,7 +101,9 @@ class Familiar(nn.Module):
         """`valid` bool [B,V] says which columns are not padding; None: all."""
         likeness = self.whitened(_mean(features, valid)) @ self.examples
         nearest = (likeness - self.bars).topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
-        return (nearest > 0) | (likeness.amax(-1) > CLOSE)
+        like = (nearest > 0) | (likeness.amax(-1) > CLOSE)
+        capitals, small = (likeness - self.capitals).amax(-1), (likeness - self.small).amax(-1)
+        return like.long() * (1 + ((capitals > HIGHEST) & (capitals > small)).long())
 
 
 def _mean(features: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -18,10 +18,11 @@ class LineLessons:
 
     def __init__(self, model: LineModel, lines: Lines, hyper: Hyper, rank: int, world: int) -> None:
         self.model, self.hyper, self.world = model, hyper, world
-        new = [*lines.learn, *lines.primer]
-        old = [*lines.rehearse, *lines.read]
-        self.batches = Batches(model, new, old, hyper, rank, world, known=lines.again)
-        self.held = Stock(model, lines.validate[rank::world], 1, 0.0, hyper.seed)
+        new = [*model.as_printed(lines.learn), *lines.primer]
+        old, known = [*lines.rehearse, *lines.read], model.as_printed(lines.again)
+        self.batches = Batches(model, new, old, hyper, rank, world, known=known)
+        held = model.as_printed(lines.validate[rank::world])
+        self.held = Stock(model, held, 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Generator[Batch, None, None]:
         return self.batches.epoch(number)

@@ -66,16 +66,21 @@ class LineModel(Learner):
 
     def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The likeliest classes int64 [B,T,K], best first, their probabilities [B,T,K], which lines are of
-        the language's texts, bool [B], and the lengths [B].
+        the language's texts, int64 [B] as `own` of a bundle's graph (`LineReader`), and the lengths [B].
 
         Without a language K is 1.
         """
         logits, lengths = self(features, widths)
         classes, sure = likeliest(logits, FOLLOWED if self.language else 1)
-        return classes, sure, torch.ones_like(lengths, dtype=torch.bool), lengths
+        return classes, sure, torch.ones_like(lengths), lengths
 
     def begin(self, texts: Iterable[str]) -> None:
         """Called once before training with all texts that will be learned from; may do nothing."""
+
+    def as_printed(self, lines: Sequence[Line]) -> list[Line]:
+        """Corrected lines with the texts that are to be learned: theirs, or what is printed where these
+        follow a habit that the model learns apart."""
+        return list(lines)
 
     def know(
         self,

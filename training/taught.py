@@ -71,9 +71,9 @@ class Joined(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         read, like = self.model.read(self.taught, self.model.features(image))
-        logits = read @ self.weight + self.bias[like[:, 0].long()]
+        logits = read @ self.weight + self.bias[(like > 0).long()][:, None]
         best, sure = likeliest(logits, FOLLOWED if self.model.language else 1)
-        return *steps(self.names[best], sure), like[:, 0, 0]
+        return *steps(self.names[best], sure), like
 
 
 def apart(stored: Mapping[str, Floats], classes: int) -> dict[str, Floats]:

@@ -90,7 +90,7 @@ def learn(
     `read` are lines that nobody corrected, as they were read.
     """
     rehearsed = [*(data.rehearsal(hyper) if hyper.replay else []), *read]
-    met = [*corrected, *data.primer(hyper, corrected)]
+    met = [*model.as_printed(corrected), *data.primer(hyper, corrected)]
     hyper = data.suited(hyper, corrected).beside(len(met), len(read))
     batches = data.Batches(model, met, rehearsed, hyper)
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from training import familiar
-from training.familiar import HIGHEST, LOWEST, RENDERED, Familiar, bars_of
+from training.familiar import FAR, HIGHEST, IN_CAPITALS, LIKE, LOWEST, RENDERED, Familiar, bars_of
 
 CHANNELS = 128
 NOISE = torch.Generator().manual_seed(0)
@@ -101,3 +101,39 @@ def test_rendered_lines_alone_make_their_kind_known(any_kind: Familiar) -> None:
     knows = any_kind.with_examples(lines(1, 3, 1.0)).with_examples(lines(2, 30, 1.0), rendered=True)
     assert share(knows, lines(2, 50, 1.0)) > 0.9
     assert share(knows, lines(3, 50, 1.0)) <= 0.05
+
+
+def said(knows: Familiar, met: list[torch.Tensor]) -> list[int]:
+    return [int(knows(line.float()[None])) for line in met]
+
+
+def test_lines_very_near_to_one_in_capitals_are_written_so_and_others_of_their_kind_are_not(
+    any_kind: Familiar,
+) -> None:
+    near, loose = lines(1, 16, 0.7), lines(2, 16, 9.0)
+    knows = any_kind.with_examples([*near, *loose], habits=["capitals"] * 32)
+    assert said(knows, near) == [IN_CAPITALS] * 16, "whoever is an example is near to it"
+    assert said(knows, lines(1, 20, 0.7)).count(IN_CAPITALS) > 15
+    others = said(knows, lines(2, 50, 9.0))
+    assert others.count(LIKE) > others.count(IN_CAPITALS)
+    assert IN_CAPITALS not in said(knows, lines(3, 50, 1.0))
+
+
+def test_a_nearer_line_with_small_letters_says_that_these_are_small(any_kind: Familiar) -> None:
+    capital, small = lines(1, 16, 1.0), lines(2, 16, 1.0)
+    between = [((a[:, :, :10] + b[:, :, :10]) / 2).half() for a, b in zip(capital, small, strict=True)]
+    alone = any_kind.with_examples(capital, habits=["capitals"] * 16)
+    assert set(said(alone, between)) == {IN_CAPITALS}
+    both = alone.with_examples(small, habits=["small"] * 16).with_examples(between[:8], habits=["small"] * 8)
+    assert set(said(both, between[8:])) == {LIKE}
+    assert said(both, capital) == [IN_CAPITALS] * 16
+
+
+def test_what_says_nothing_of_capitals_changes_nothing_of_them(any_kind: Familiar) -> None:
+    met = lines(1, 20, 1.0)
+    knows = any_kind.with_examples(lines(1, 16, 1.0))
+    assert IN_CAPITALS not in said(knows, met)
+    habits = knows.with_examples(lines(2, 4, 1.0), habits=["capitals", "small", None, "capitals"])
+    assert said(habits, met) == said(knows, met)
+    assert habits.capitals.tolist()[16:] == [0.0, FAR, FAR, 0.0]
+    assert habits.small.tolist()[16:] == [FAR, 0.0, FAR, FAR]

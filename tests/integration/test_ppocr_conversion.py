@@ -17,14 +17,17 @@ from redpencil.language import Language
 from redpencil.metrics import cer
 from redpencil.pixels import to_tensor
 from redpencil.reader import LineReader
+from redpencil.text import in_capitals
 from redpencil.types import Precision
-from training import data
+from training import capitals, data
 from training.crops import Line
 from training.export import with_language, write_graph
+from training.familiar import FAR
 from training.frozen import Frozen
 from training.recipe import FOLLOWED, LineModel
 from training.recipes import crnn, ppocr
 from training.render import demo_lines
+from training.weights import constants
 
 BLACK_LETTER = [Line(np.repeat(d.image[:, :, None], 3, 2), d.text) for d in demo_lines(6, seed=1)]
 
@@ -148,14 +151,43 @@ def test_a_bundle_reads_what_it_was_taught_with_the_language_of_its_texts_and_no
         reader.infer(reader.tensor(x.image)[None]) for x in (BLACK_LETTER[-1], linepack.load("golden")[0])
     )
     assert own[1].shape[-1] == other[1].shape[-1] == FOLLOWED
-    assert (own[2].tolist(), other[2].tolist()) == ([True], [False]), (
-        "it has no say in a line of another kind"
-    )
+    assert (own[2].tolist(), other[2].tolist()) == ([1], [0]), "it has no say in a line of another kind"
     features = Frozen(model).map(lambda line: line.image, BLACK_LETTER)
     read = [reader._read(line.image).text for line in BLACK_LETTER]  # without another look
     assert read == [x.text for x in data.read(model, features)]
     model.language = None
     assert read != [x.text for x in data.read(model, features)], "it has a say"
+
+
+def test_a_habit_of_writing_capitals_is_learned_beside_the_letters_and_kept_in_a_bundle(
+    base: ppocr.PPOCR, tmp_path: Path
+) -> None:
+    golden = [line for line in linepack.load("golden")[:300:10] if as_small(line.text)]
+    written = [Line(x.image, in_capitals(x.text), f"corr_{n}") for n, x in enumerate(golden)]
+    model = ppocr.build(None, [line.text for line in written]).eval()
+    printed = [line.text for line in model.as_printed(written)]
+    assert cer([(x.text, text) for x, text in zip(golden, printed, strict=True)]) < 0.01, "but for slips"
+    model.begin(printed)
+    assert model.as_printed(golden) == golden
+    model.know(written[1:], [Line(x.image, x.text) for x in linepack.load("rehearsal")[::6]])
+    reader = LineReader(bundle(model, tmp_path / "a", "ppocr"), Precision.FP32)
+    assert all(reader.read(x.image).text.isupper() for x in written[1:]), "they are familiar themselves"
+    assert not any(reader.read(x.image).text.isupper() for x in BLACK_LETTER)
+    again = ppocr.build(tmp_path / "a", []).eval()
+    features = Frozen(again).map(lambda line: line.image, written)
+    assert [x.text for x in data.read(again, features)] == [reader._read(x.image).text for x in written]
+
+
+def test_a_bundle_of_before_there_were_habits_goes_on(taught: ppocr.PPOCR, tmp_path: Path) -> None:
+    stored = constants(bundle(taught, tmp_path / "a", "ppocr") / "fp32.onnx")
+    older = {name: v for name, v in stored.items() if name not in ("familiar.capitals", "familiar.small")}
+    assert len(older) == len(stored) - 2
+    parts = list(ppocr._of_familiar(older))
+    assert [part.tolist() for part in parts[4:]] == [[FAR] * len(stored["familiar.bars"])] * 2
+
+
+def as_small(text: str) -> bool:
+    return capitals.as_printed(in_capitals(text), text) == text != in_capitals(text)
 
 
 def test_a_language_counts_each_correction_once(taught: ppocr.PPOCR) -> None:

@@ -8,7 +8,8 @@ frozen part's features are computed once per line.
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +23,20 @@ from torch.nn import functional as F
 
 from redpencil import vocab
 from redpencil.bundle import Manifest
+from redpencil.decode import ctc_greedy
 from redpencil.errors import Damaged
 from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
-from training import common_words
-from training.familiar import Familiar
+from training import capitals, common_words
+from training.familiar import FAR, Familiar, Habit
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import LineModel, Recipe
 from training.spoken import told
 from training.svtr import BLOCKS, WIDTH, Block, Dense, Neck, Stem
 from training.taught import NEVER, Joined, Taught, apart, more
-from training.weights import constants, fill, layers_in_order
+from training.weights import Floats, constants, fill, layers_in_order
 
 if TYPE_CHECKING:
     from training.crops import Line
@@ -88,10 +90,33 @@ class PPOCR(LineModel):
             frozen = Frozen(self)
             if self.familiar is None:
                 self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
-            self.familiar = self.familiar.with_examples(frozen.map(lambda line: line.image, corrected))
+            features, habits = frozen.map(lambda line: line.image, corrected), self.habits(corrected)
+            self.familiar = self.familiar.with_examples(features, habits=habits)
             if rendered:
                 shown = frozen.map(lambda line: line.image, rendered)
                 self.familiar = self.familiar.with_examples(shown, rendered=True)
+
+    def as_printed(self, lines: Sequence[Line]) -> list[Line]:
+        """See `LineModel`; what is printed small and written in capitals is told by the untaught reader."""
+        found, written = list(lines), [i for i, line in enumerate(lines) if line.text.isupper()]
+        if written:
+            features = Frozen(self).map(lambda i: lines[i].image, written)
+            for i, of_line in zip(written, features, strict=True):
+                text = capitals.as_printed(lines[i].text, self.untaught(of_line))
+                found[i] = replace(lines[i], text=text)
+        return found
+
+    def habits(self, lines: Sequence[Line]) -> list[Habit]:
+        """How each is labelled."""
+        printed = [line.text for line in self.as_printed(lines)]
+        return [_habit(line.text, shown) for line, shown in zip(lines, printed, strict=True)]
+
+    @torch.inference_mode()
+    def untaught(self, features: Tensor) -> str:
+        """What the recogniser that never changes reads in one line [C,1,V]."""
+        of_line = features[None].float().to(self.head.bias.device)
+        best = self.head(self.neck(of_line, None))[0].softmax(-1).max(-1)
+        return ctc_greedy(best.indices.cpu().numpy(), best.values.cpu().numpy(), self.alphabet).text
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
@@ -110,24 +135,25 @@ class PPOCR(LineModel):
             return torch.cat([self.taught.head(read), read - self.start[0](features, inside)], -1), widths
         read, like = self.read(self.taught, features, inside)
         logits, classes = self.head(read), self.taught.classes
-        own = torch.where(like, self.taught.head(read), logits[..., classes])
+        own = torch.where((like > 0)[:, None, None], self.taught.head(read), logits[..., classes])
         return logits.scatter(-1, classes.expand(own.shape), own), widths
 
     def heard(self, features: Tensor, widths: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         classes, sure, _, lengths = super().heard(features, widths)
-        return classes, sure, self.like(features, valid(features, widths))[:, 0, 0], lengths
+        return classes, sure, self.like(features, valid(features, widths)), lengths
 
     def read(self, taught: Taught, features: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What a neck says, [B,T,WIDTH], and of which lines the taught one, bool [B,1,1]."""
+        """What a neck says, [B,T,WIDTH], and of which lines the taught one: see `like`."""
         like = self.like(features, valid)
-        return torch.where(like, taught.neck(features, valid), self.neck(features, valid)), like
+        taught_one = (like > 0)[:, None, None]
+        return torch.where(taught_one, taught.neck(features, valid), self.neck(features, valid)), like
 
     def like(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Which lines are read by what was taught, bool [B,1,1]."""
+        """Which lines are read by what was taught, and which of them in capitals, as `own` of a graph."""
         if self.familiar is None or self.everywhere:
-            return torch.ones_like(features[:, :1, 0, :1], dtype=torch.bool)
+            return torch.ones_like(features[:, 0, 0, 0], dtype=torch.long)
         alike: Tensor = self.familiar(features, valid)
-        return alike[:, None, None]
+        return alike
 
     def export_module(self) -> nn.Module:
         return Joined(self, self.taught).eval() if self.taught else super().export_module()
@@ -189,8 +215,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
     if "taught.classes" in stored:
         model.taught = Taught(torch.tensor(stored["taught.classes"]))
     if "familiar.bars" in stored:
-        names = ("middle", "whiten", "examples", "bars")
-        model.familiar = Familiar(*(torch.tensor(stored[f"familiar.{n}"]) for n in names))
+        model.familiar = Familiar(*_of_familiar(stored))
     model.language, model.before = Language.of_bundle(parent, manifest), parent
     fill(model, stored, path.name)
     return grown(model, texts)
@@ -204,6 +229,8 @@ def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
     texts = list(texts)
     if not texts:
         return model
+    known = set(model.alphabet)
+    texts += ["".join(known.intersection(text.lower())) for text in texts if text.isupper()]
     alphabet = vocab.grow(model.alphabet, texts)
     new = len(alphabet) - len(model.alphabet)
     weight, bias = model.head.weight.data, model.head.bias.data
@@ -216,6 +243,21 @@ def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
     start = torch.cat([weight, noise], 1), torch.cat([bias, least.expand(new)])
     model.taught = more(model.taught, model.neck, wanted, *start)
     return model
+
+
+def _of_familiar(stored: Mapping[str, Floats]) -> Iterator[Tensor]:
+    """The parts of `Familiar`; graphs of a time before capitals were told apart say nothing of these."""
+    for name in ("middle", "whiten", "examples", "bars"):
+        yield torch.tensor(stored[f"familiar.{name}"])
+    for name in ("capitals", "small"):
+        none = np.full_like(stored["familiar.bars"], FAR)
+        yield torch.tensor(stored.get(f"familiar.{name}", none))
+
+
+def _habit(text: str, printed: str) -> Habit:
+    if text != printed:
+        return "capitals"
+    return None if text == text.upper() else "small"
 
 
 def from_paddle(path: Path) -> PPOCR:

@@ -1,0 +1,54 @@
+"""Texts in capitals whatever is printed: a habit of whoever writes them, and nothing about letters.
+
+Who keys receipts often writes DATE for what is printed as Date. A reader that took this for the shape of
+letters would learn neither: it goes on to read small letters, and writes DaTE elsewhere. So such texts
+are learned as they are printed, and that they are written in capitals is remembered of these lines
+(training/familiar.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from redpencil.text import in_capitals
+
+SHAPED = frozenset("abdefghmnqrt")
+"""Small letters that are no smaller copy of their capital, so that nobody takes one for the other."""
+FEWEST = 3  # letters of a word by which its case is told
+
+
+def as_printed(text: str, reading: str) -> str:
+    """A text with small letters where these are printed, by what a reader makes of the line.
+
+    Only a text that has none is looked at, and only words of which the reading shows most letters small.
+    """
+    if not text.isupper():
+        return text
+    shown = _beside(text, reading)
+    words = [match.span() for match in re.finditer(r"\S+", text)]
+    small = [_small([c for c in shown[start:end] if c.isalpha()]) for start, end in words]
+    if not any(small):
+        return text
+    letters = list(text)
+    for (start, end), is_small in zip(words, small, strict=True):
+        for i in range(start, end):
+            if is_small or end - start < FEWEST:
+                letters[i] = shown[i] or (text[i].lower() if is_small and i > start else text[i])
+    return "".join(letters)
+
+
+def _beside(text: str, reading: str) -> list[str]:
+    """What a reading has at each character of a text, case aside; "" where it has something else."""
+    shown = [""] * len(text)
+    blocks = SequenceMatcher(None, in_capitals(reading), text, autojunk=False).get_matching_blocks()
+    for block in blocks:
+        shown[block.b : block.b + block.size] = reading[block.a : block.a + block.size]
+    return shown
+
+
+def _small(letters: Sequence[str]) -> bool:
+    """Whether a word of these letters, as they are read, is printed small."""
+    small = sum(c.islower() for c in letters)
+    return len(letters) >= FEWEST and 2 * small > len(letters) and not SHAPED.isdisjoint(letters)
