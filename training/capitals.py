@@ -11,30 +11,46 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import Literal
 
 from redpencil.text import in_capitals
 
 SHAPED = frozenset("abdefghmnqrt")
 """Small letters that are no smaller copy of their capital, so that nobody takes one for the other."""
-FEWEST = 3  # letters of a word by which its case is told
+FEWEST = 3  # letters by which case is told
+Habit = Literal["capitals", "small"] | None
+"""How a line is labelled: in capitals though it is printed small; with small letters; or neither is told."""
 
 
-def as_printed(text: str, reading: str) -> str:
-    """A text with small letters where these are printed, by what a reader makes of the line.
+def habit(text: str, printed: str) -> Habit:
+    """That of a label by what is printed; few letters tell nothing about other lines."""
+    if text != text.upper():
+        return "small"
+    return "capitals" if sum(c.islower() for c in printed) >= FEWEST else None
 
-    Only a text that has none is looked at, and only words of which the reading shows most letters small.
+
+def all_as_printed(texts: Sequence[str], readings: Sequence[str]) -> list[str]:
+    """Texts with small letters where these are printed, by what a reader makes of each line.
+
+    Only a text that has none is looked at, and words of which the reading shows most letters small. What
+    words of few letters look like counts once others have shown the habit.
     """
+    pairs = list(zip(texts, readings, strict=True))
+    printed = [as_printed(*pair) for pair in pairs]
+    return [as_printed(*pair, habit=True) for pair in pairs] if printed != list(texts) else printed
+
+
+def as_printed(text: str, reading: str, habit: bool = False) -> str:
+    """The same of one text, by itself or where there is a `habit`."""
     if not text.isupper():
         return text
     shown = _beside(text, reading)
     words = [match.span() for match in re.finditer(r"\S+", text)]
     small = [_small([c for c in shown[start:end] if c.isalpha()]) for start, end in words]
-    if not any(small):
-        return text
     letters = list(text)
     for (start, end), is_small in zip(words, small, strict=True):
         for i in range(start, end):
-            if is_small or end - start < FEWEST:
+            if is_small or (end - start < FEWEST and (habit or any(small))):
                 letters[i] = shown[i] or (text[i].lower() if is_small and i > start else text[i])
     return "".join(letters)
 

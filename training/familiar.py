@@ -13,12 +13,14 @@ line is to be written so as well, only lines that come very close to it can say:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from training.capitals import Habit
 
 NEAREST = 3
 SHARE = 0.7
@@ -30,12 +32,11 @@ RENDERED = 0.5
 hands do, so such examples are no measure for others, and a line must come closer to them."""
 CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
 SAME = 0.999  # cosine of a line with itself, seen again
+ITSELF = 0.95  # the same however it was rounded
 LIKE, IN_CAPITALS = 1, 2  # what is said of a line that is like the examples; 0: it is not
 FAR = 2.0  # taken off the likeness to an example that has no say
 RIDGE = 0.1  # of the mean variance, added before whitening
 MOST = 4096  # examples
-Habit = Literal["capitals", "small"] | None
-"""How a line is labelled: in capitals though it is printed small; with small letters; or neither is told."""
 
 
 class Familiar(nn.Module):
@@ -43,8 +44,9 @@ class Familiar(nn.Module):
 
     `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
     vectors, a line must on average be above the `bars` [E] of those that it is most above, or close to one.
-    It is written in capitals where it is above HIGHEST to an example that is, though printed small, and no
-    example with small letters is nearer: `capitals` and `small` [E] are 0 for these, FAR for others.
+    Examples that are read right untaught have FAR for a bar: they need no teaching, and make none familiar.
+    A line is written in capitals where it is above HIGHEST to an example that is, though printed small, and
+    none with small letters is nearer: `capitals` and `small` [E] are 0 for these, FAR for others.
     """
 
     def __init__(
@@ -69,25 +71,31 @@ class Familiar(nn.Module):
         return cls(middle, whiten, torch.zeros(len(middle), 0), none, none, none)
 
     def with_examples(
-        self, lines: Sequence[Tensor], rendered: bool = False, habits: Sequence[Habit] = ()
+        self,
+        lines: Sequence[Tensor],
+        rendered: bool = False,
+        known: Sequence[bool] = (),
+        habits: Sequence[Habit] = (),
     ) -> Self:
         """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples.
 
-        `habits` say of each how it is labelled; none: nothing.
+        `known` says which of them are read right untaught, `habits` how each is labelled; empty: nothing.
         """
         device, chosen = self.middle.device, some(len(lines))
         new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in chosen])
+        of_use = torch.tensor([not (known and known[i]) for i in chosen], device=device)
         said = [habits[i] if habits else None for i in chosen]
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
-        real = self.bars <= HIGHEST
-        own = bars_of(torch.cat([self.examples.T[real], new]), int(real.sum()))
+        own, real = torch.full((len(new),), FAR, device=device), self.bars <= HIGHEST
+        if of_use.any():
+            own[of_use] = bars_of(torch.cat([self.examples.T[real], new[of_use]]), int(real.sum()))
         if rendered:
             own.fill_(RENDERED)
-        fresh, every = ~again[len(self.bars) :], every[~again]
         capitals, small = (
             torch.tensor([0.0 if s == h else FAR for s in said], device=device) for h in ("capitals", "small")
         )
+        fresh, every = ~again[len(self.bars) :], every[~again]
         kept = some(len(every))
         before, added = (self.bars, self.capitals, self.small), (own, capitals, small)
         of_each = (torch.cat([old, more[fresh]])[kept] for old, more in zip(before, added, strict=True))
@@ -100,10 +108,19 @@ class Familiar(nn.Module):
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """`valid` bool [B,V] says which columns are not padding; None: all."""
         likeness = self.whitened(_mean(features, valid)) @ self.examples
-        nearest = (likeness - self.bars).topk(min(NEAREST, len(self.bars)), -1).values.mean(-1)
-        like = (nearest > 0) | (likeness.amax(-1) > CLOSE)
-        capitals, small = (likeness - self.capitals).amax(-1), (likeness - self.small).amax(-1)
-        return like.long() * (1 + ((capitals > HIGHEST) & (capitals > small)).long())
+        known = self.bars == FAR
+        nearest = (likeness - self.bars).topk(max(1, min(NEAREST, int((~known).sum()))), -1).values.mean(-1)
+        close, right = _most(likeness, FAR * known), _most(likeness, FAR * ~known)
+        like = ((nearest > 0) | (close > CLOSE)) & ~((right > ITSELF) & (right > close))
+        capitals, small = _most(likeness, self.capitals), _most(likeness, self.small)
+        in_capitals = (capitals > HIGHEST) & (capitals > small)
+        return torch.where(in_capitals, IN_CAPITALS, like.long())
+
+
+def _most(likeness: Tensor, far: Tensor) -> Tensor:
+    """Of likenesses [B,E] each line's greatest to an example that is not FAR."""
+    most: Tensor = (likeness - far).amax(-1)
+    return most
 
 
 def _mean(features: Tensor, valid: Tensor | None = None) -> Tensor:

@@ -137,3 +137,30 @@ def test_what_says_nothing_of_capitals_changes_nothing_of_them(any_kind: Familia
     assert said(habits, met) == said(knows, met)
     assert habits.capitals.tolist()[16:] == [0.0, FAR, FAR, 0.0]
     assert habits.small.tolist()[16:] == [FAR, 0.0, FAR, FAR]
+
+
+def test_what_is_read_right_untaught_makes_nothing_familiar(any_kind: Familiar) -> None:
+    wrong, right = lines(1, 16, 1.0), lines(2, 16, 1.0)
+    knows = any_kind.with_examples([*wrong, *right], known=[False] * 16 + [True] * 16)
+    assert share(knows, lines(1, 50, 1.0)) > 0.95
+    assert share(knows, [*right, *lines(2, 50, 1.0)]) == 0.0
+    torch.testing.assert_close(knows.bars[:16], any_kind.with_examples(wrong).bars)
+    more = lines(3, 8, 2.0)
+    torch.testing.assert_close(
+        knows.with_examples(more).bars[32:], any_kind.with_examples(wrong).with_examples(more).bars[16:]
+    )
+    assert share(any_kind.with_examples(right, known=[True] * 16), right) == 0.0
+
+
+def test_a_line_like_others_that_is_read_right_untaught_is_left_as_it_is(any_kind: Familiar) -> None:
+    taught = lines(1, 16, 1.0)
+    met = lines(1, 1, 1.0)
+    assert share(any_kind.with_examples(taught), met) == 1.0
+    assert share(any_kind.with_examples(taught).with_examples(met, known=[True]), met) == 0.0
+    assert share(any_kind.with_examples(taught).with_examples(met, known=[True]), lines(1, 50, 1.0)) > 0.5
+
+
+def test_a_line_that_is_read_right_but_for_capitals_is_written_so(any_kind: Familiar) -> None:
+    met = lines(1, 16, 0.7)
+    knows = any_kind.with_examples(met, known=[True] * 16, habits=["capitals"] * 16)
+    assert said(knows, met) == [IN_CAPITALS] * 16

@@ -5,7 +5,7 @@ import pytest
 from redpencil.reader import IN_CAPITALS, as_written
 from redpencil.text import in_capitals
 from redpencil.types import LineText
-from training.capitals import as_printed
+from training.capitals import all_as_printed, as_printed
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,12 @@ from training.capitals import as_printed
 )
 def test_small_letters_are_put_where_they_are_printed(written: str, reading: str, printed: str) -> None:
     assert as_printed(written, reading) == printed
+
+
+def test_words_of_few_letters_count_where_others_show_the_habit() -> None:
+    assert all_as_printed(["NO", "5 X 2"], ["No", "5 x 2"]) == ["NO", "5 X 2"]
+    texts, readings = ["NO", "5 X 2", "DATE", "Sum"], ["No", "5 x 2", "Date", "Sum"]
+    assert all_as_printed(texts, readings) == readings
 
 
 def test_every_character_has_one_capital() -> None:

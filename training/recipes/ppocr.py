@@ -29,7 +29,7 @@ from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training import capitals, common_words
-from training.familiar import FAR, Familiar, Habit
+from training.familiar import FAR, Familiar
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import LineModel, Recipe
@@ -90,33 +90,35 @@ class PPOCR(LineModel):
             frozen = Frozen(self)
             if self.familiar is None:
                 self.familiar = Familiar.of(frozen.map(lambda line: line.image, rehearsed))
-            features, habits = frozen.map(lambda line: line.image, corrected), self.habits(corrected)
-            self.familiar = self.familiar.with_examples(features, habits=habits)
+            features = frozen.map(lambda line: line.image, corrected)
+            self.familiar = self._with(self.familiar, corrected, features)
             if rendered:
                 shown = frozen.map(lambda line: line.image, rendered)
                 self.familiar = self.familiar.with_examples(shown, rendered=True)
 
+    def _with(self, familiar: Familiar, corrected: Sequence[Line], features: Sequence[Tensor]) -> Familiar:
+        """What is familiar with these lines as well; what is read right untaught asks for no teaching."""
+        read, texts = [self.untaught(of_line) for of_line in features], [line.text for line in corrected]
+        printed = capitals.all_as_printed(texts, read)
+        known = [a == b for a, b in zip(printed, read, strict=True)]
+        habits = [capitals.habit(*pair) for pair in zip(texts, printed, strict=True)]
+        return familiar.with_examples(features, known=known, habits=habits)
+
     def as_printed(self, lines: Sequence[Line]) -> list[Line]:
         """See `LineModel`; what is printed small and written in capitals is told by the untaught reader."""
-        found, written = list(lines), [i for i, line in enumerate(lines) if line.text.isupper()]
-        if written:
-            features = Frozen(self).map(lambda i: lines[i].image, written)
-            for i, of_line in zip(written, features, strict=True):
-                text = capitals.as_printed(lines[i].text, self.untaught(of_line))
-                found[i] = replace(lines[i], text=text)
-        return found
-
-    def habits(self, lines: Sequence[Line]) -> list[Habit]:
-        """How each is labelled."""
-        printed = [line.text for line in self.as_printed(lines)]
-        return [_habit(line.text, shown) for line, shown in zip(lines, printed, strict=True)]
+        written = [line for line in lines if line.text.isupper()]
+        if not written:
+            return list(lines)
+        readings = [self.untaught(of_line) for of_line in Frozen(self).map(lambda line: line.image, written)]
+        printed = iter(capitals.all_as_printed([line.text for line in written], readings))
+        return [replace(line, text=next(printed)) if line.text.isupper() else line for line in lines]
 
     @torch.inference_mode()
     def untaught(self, features: Tensor) -> str:
         """What the recogniser that never changes reads in one line [C,1,V]."""
         of_line = features[None].float().to(self.head.bias.device)
         best = self.head(self.neck(of_line, None))[0].softmax(-1).max(-1)
-        return ctc_greedy(best.indices.cpu().numpy(), best.values.cpu().numpy(), self.alphabet).text
+        return ctc_greedy(best.indices.cpu().numpy(), best.values.cpu().numpy(), self.alphabet).text.strip()
 
     def features(self, images: Tensor) -> Tensor:
         """[B,3,48,W] -> [B,384,1,W/8]."""
@@ -252,12 +254,6 @@ def _of_familiar(stored: Mapping[str, Floats]) -> Iterator[Tensor]:
     for name in ("capitals", "small"):
         none = np.full_like(stored["familiar.bars"], FAR)
         yield torch.tensor(stored.get(f"familiar.{name}", none))
-
-
-def _habit(text: str, printed: str) -> Habit:
-    if text != printed:
-        return "capitals"
-    return None if text == text.upper() else "small"
 
 
 def from_paddle(path: Path) -> PPOCR:
