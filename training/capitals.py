@@ -37,11 +37,11 @@ def all_as_printed(texts: Sequence[str], readings: Sequence[str]) -> list[str]:
     """
     pairs = list(zip(texts, readings, strict=True))
     printed = [as_printed(*pair) for pair in pairs]
-    return [as_printed(*pair, habit=True) for pair in pairs] if printed != list(texts) else printed
+    return [as_printed(*pair, short=True) for pair in pairs] if printed != list(texts) else printed
 
 
-def as_printed(text: str, reading: str, habit: bool = False) -> str:
-    """The same of one text, by itself or where there is a `habit`."""
+def as_printed(text: str, reading: str, short: bool = False) -> str:
+    """The same of one text; `short`: words of few letters count by themselves."""
     if not text.isupper():
         return text
     shown = _beside(text, reading)
@@ -50,7 +50,7 @@ def as_printed(text: str, reading: str, habit: bool = False) -> str:
     letters = list(text)
     for (start, end), is_small in zip(words, small, strict=True):
         for i in range(start, end):
-            if is_small or (end - start < FEWEST and (habit or any(small))):
+            if is_small or (end - start < FEWEST and (short or any(small))):
                 letters[i] = shown[i] or (text[i].lower() if is_small and i > start else text[i])
     return "".join(letters)
 

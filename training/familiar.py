@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from redpencil.reader import IN_CAPITALS
 from training.capitals import Habit
 
 NEAREST = 3
@@ -33,7 +34,7 @@ hands do, so such examples are no measure for others, and a line must come close
 CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
 SAME = 0.999  # cosine of a line with itself, seen again
 ITSELF = 0.95  # the same however it was rounded
-LIKE, IN_CAPITALS = 1, 2  # what is said of a line that is like the examples; 0: it is not
+LIKE = 1  # what is said of a line that is like the examples, if not IN_CAPITALS; 0: it is not
 FAR = 2.0  # taken off the likeness to an example that has no say
 RIDGE = 0.1  # of the mean variance, added before whitening
 MOST = 4096  # examples

@@ -21,7 +21,7 @@ class LineLessons:
         new = [*model.as_printed(lines.learn), *lines.primer]
         old, known = [*lines.rehearse, *lines.read], model.as_printed(lines.again)
         self.batches = Batches(model, new, old, hyper, rank, world, known=known)
-        held = model.as_printed(lines.validate[rank::world])
+        held = model.as_printed(lines.validate)[rank::world]
         self.held = Stock(model, held, 1, 0.0, hyper.seed)
 
     def epoch(self, number: int) -> Generator[Batch, None, None]:

@@ -21,6 +21,7 @@ from redpencil.text import in_capitals
 from redpencil.types import Precision
 from training import capitals, data
 from training.crops import Line
+from training.doubt import Room, Statement
 from training.export import with_language, write_graph
 from training.familiar import FAR
 from training.frozen import Frozen
@@ -169,6 +170,9 @@ def test_a_habit_of_writing_capitals_is_learned_beside_the_letters_and_kept_in_a
     assert cer([(x.text, text) for x, text in zip(golden, printed, strict=True)]) < 0.01, "but for slips"
     model.begin(printed)
     assert model.as_printed(golden) == golden
+    assert Room(lambda: model, [Statement(line) for line in written]).texts == printed, (
+        "no slip is seen in it"
+    )
     model.know(written[1:], [Line(x.image, x.text) for x in linepack.load("rehearsal")[::6]])
     reader = LineReader(bundle(model, tmp_path / "a", "ppocr"), Precision.FP32)
     assert all(reader.read(x.image).text.isupper() for x in written[1:]), "they are familiar themselves"

@@ -47,7 +47,8 @@ STAY = 0.1  # price of moving what the neck says of rehearsed lines, per squared
 class PPOCR(LineModel):
     """The recogniser, and what it was taught, if anything; only this learns.
 
-    While `everywhere` is set, as it is in training, what was taught reads every line.
+    While `everywhere` is set, as it is in training, what was taught reads every line. `alone` says that it
+    will do so for good, since nothing is rehearsed: then nothing but the texts is learned.
     """
 
     preprocessing = Preprocessing(height=48, channels="bgr", mean=(0.5,) * 3, std=(0.5,) * 3)
@@ -63,7 +64,7 @@ class PPOCR(LineModel):
         self.requires_grad_(False)
         self.taught: Taught | None = None
         self.familiar: Familiar | None = None
-        self.everywhere = False
+        self.everywhere = self.alone = False
         self.start: list[Neck] = []  # the neck before training; in a list, so that it is no part
 
     def begin(self, texts: Iterable[str]) -> None:
@@ -107,7 +108,7 @@ class PPOCR(LineModel):
     def as_printed(self, lines: Sequence[Line]) -> list[Line]:
         """See `LineModel`; what is printed small and written in capitals is told by the untaught reader."""
         written = [line for line in lines if line.text.isupper()]
-        if not written:
+        if not written or self.alone:
             return list(lines)
         readings = [self.untaught(of_line) for of_line in Frozen(self).map(lambda line: line.image, written)]
         printed = iter(capitals.all_as_printed([line.text for line in written], readings))
@@ -208,8 +209,13 @@ def base_alphabet(graph: onnx.ModelProto) -> tuple[str, ...]:
 
 def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None) -> PPOCR:
     """The base recogniser (parent None) or the one in a bundle, able to learn `texts`."""
-    if parent is None:
-        return grown(from_paddle(base_file()), texts)
+    model = from_paddle(base_file()) if parent is None else from_bundle(parent)
+    model.alone = hyper is not None and not hyper.replay and model.familiar is None
+    return grown(model, texts)
+
+
+def from_bundle(parent: Path) -> PPOCR:
+    """The reader in a bundle, as far as it was taught."""
     manifest = Manifest.load(parent)
     path = parent / manifest.graphs[Precision.FP32].file
     model = PPOCR(manifest.alphabet)
@@ -220,7 +226,7 @@ def build(parent: Path | None, texts: Iterable[str], hyper: Hyper | None = None)
         model.familiar = Familiar(*_of_familiar(stored))
     model.language, model.before = Language.of_bundle(parent, manifest), parent
     fill(model, stored, path.name)
-    return grown(model, texts)
+    return model
 
 
 def grown(model: PPOCR, texts: Iterable[str]) -> PPOCR:
