@@ -182,6 +182,15 @@ def test_a_habit_of_writing_capitals_is_learned_beside_the_letters_and_kept_in_a
     assert [x.text for x in data.read(again, features)] == [reader._read(x.image).text for x in written]
 
 
+def test_where_nothing_is_rehearsed_texts_are_learned_as_they_are() -> None:
+    golden = linepack.load("golden")[:300:30]
+    written = [Line(line.image, in_capitals(line.text)) for line in golden]
+    for replay, same in ((0.0, True), (0.5, False)):
+        hyper = replace(ppocr.RECIPE.defaults, replay=replay)
+        model = ppocr.build(None, [line.text for line in written], hyper)
+        assert (model.as_printed(written) == written) is same
+
+
 def test_a_bundle_of_before_there_were_habits_goes_on(taught: ppocr.PPOCR, tmp_path: Path) -> None:
     stored = constants(bundle(taught, tmp_path / "a", "ppocr") / "fp32.onnx")
     older = {name: v for name, v in stored.items() if name not in ("familiar.capitals", "familiar.small")}
