@@ -31,8 +31,7 @@ LOWEST, HIGHEST = 0.2, 0.45
 RENDERED = 0.5
 """The bar of an example that was rendered. Fonts differ among each other otherwise than prints and
 hands do, so such examples are no measure for others, and a line must come closer to them."""
-CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead again
-WRITTEN = 0.5  # cosine to one line that is written in capitals, above which a line is written so
+CLOSE = 0.6  # cosine to one example that is enough alone: the same letterhead, the same words again
 SAME = 0.999  # cosine of a line with itself, seen again
 ITSELF = 0.95  # the same however it was rounded
 LIKE = 1  # what is said of a line that is like the examples, if not IN_CAPITALS; 0: it is not
@@ -47,7 +46,7 @@ class Familiar(nn.Module):
     `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
     vectors, a line must on average be above the `bars` [E] of those that it is most above, or close to one.
     Examples that are read right untaught have FAR for a bar: they need no teaching, and make none familiar.
-    A line is written in capitals where it is above WRITTEN to an example that is, though printed small, and
+    A line is written in capitals where it is above CLOSE to an example that is, though printed small, and
     none with small letters is nearer: `capitals` and `small` [E] are 0 for these, FAR for others.
     """
 
@@ -115,7 +114,7 @@ class Familiar(nn.Module):
         close, right = _most(likeness, FAR * known), _most(likeness, FAR * ~known)
         like = ((nearest > 0) | (close > CLOSE)) & ~((right > ITSELF) & (right > close))
         capitals, small = _most(likeness, self.capitals), _most(likeness, self.small)
-        in_capitals = (capitals > WRITTEN) & (capitals > small)
+        in_capitals = (capitals > CLOSE) & (capitals > small)
         return torch.where(in_capitals, IN_CAPITALS, like.long())
 
 
