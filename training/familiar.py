@@ -12,7 +12,6 @@ line is to be written so as well, only lines that come very close to it can say:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import Self
 
@@ -37,7 +36,6 @@ SAME = 0.999  # cosine of a line with itself, seen again
 ITSELF = 0.95  # the same however it was rounded
 LIKE = 1  # what is said of a line that is like the examples, if not IN_CAPITALS; 0: it is not
 FAR = 2.0  # taken off the likeness to an example that has no say
-AS_MANY = 4  # lines that say beside a document's own how it is read
 RIDGE = 0.1  # of the mean variance, added before whitening
 MOST = 4096  # examples
 
@@ -47,7 +45,7 @@ class Familiar(nn.Module):
 
     `middle` [C] and `whiten` [C,C] take out how lines of all kinds differ; `examples` [C,E] are unit
     vectors, a line must on average be above the `bars` [E] of those that it is most above, or close to one.
-    Examples that are `odd_ones` have FAR for a bar: they need no teaching, and make none familiar.
+    Examples that are read right untaught have FAR for a bar: they need no teaching, and make none familiar.
     A line is written in capitals where it is above CLOSE to an example that is, though printed small, and
     none with small letters is nearer: `capitals` and `small` [E] are 0 for these, FAR for others.
     """
@@ -77,16 +75,16 @@ class Familiar(nn.Module):
         self,
         lines: Sequence[Tensor],
         rendered: bool = False,
-        odd: Sequence[bool] = (),
+        known: Sequence[bool] = (),
         habits: Sequence[Habit] = (),
     ) -> Self:
         """The same with the features [C,1,V] of more lines, corrected or rendered, among its examples.
 
-        `odd` says which of them are `odd_ones`, `habits` how each is labelled; empty: nothing.
+        `known` says which of them are read right untaught, `habits` how each is labelled; empty: nothing.
         """
         device, chosen = self.middle.device, some(len(lines))
         new = torch.cat([self.whitened(_mean(lines[i].float()[None].to(device))) for i in chosen])
-        of_use = torch.tensor([not (odd and odd[i]) for i in chosen], device=device)
+        of_use = torch.tensor([not (known and known[i]) for i in chosen], device=device)
         said = [habits[i] if habits else None for i in chosen]
         every = torch.cat([self.examples.T, new])
         again = torch.triu(every @ every.T, 1).amax(0) > SAME
@@ -111,26 +109,13 @@ class Familiar(nn.Module):
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """`valid` bool [B,V] says which columns are not padding; None: all."""
         likeness = self.whitened(_mean(features, valid)) @ self.examples
-        odd = self.bars == FAR
-        nearest = (likeness - self.bars).topk(max(1, min(NEAREST, int((~odd).sum()))), -1).values.mean(-1)
-        close, right = _most(likeness, FAR * odd), _most(likeness, FAR * ~odd)
+        known = self.bars == FAR
+        nearest = (likeness - self.bars).topk(max(1, min(NEAREST, int((~known).sum()))), -1).values.mean(-1)
+        close, right = _most(likeness, FAR * known), _most(likeness, FAR * ~known)
         like = ((nearest > 0) | (close > CLOSE)) & ~((right > ITSELF) & (right > close))
         capitals, small = _most(likeness, self.capitals), _most(likeness, self.small)
         in_capitals = (capitals > CLOSE) & (capitals > small)
         return torch.where(in_capitals, IN_CAPITALS, like.long())
-
-
-def odd_ones(right: Sequence[bool], documents: Sequence[str]) -> list[bool]:
-    """Which lines are read right untaught though their document is not: a figure on a page of Kannada.
-
-    What such a line looks like says nothing of what is taught. In a receipt of which most is read right
-    every line is one of its kind. A document of few lines is held for one like all others.
-    """
-    usual, of = AS_MANY * float(np.mean(right)), defaultdict[str, list[bool]](list)
-    for is_right, document in zip(right, documents, strict=True):
-        of[document].append(is_right)
-    mostly = {name: sum(lines) + usual > (len(lines) + AS_MANY) / 2 for name, lines in of.items()}
-    return [is_right and not mostly[name] for is_right, name in zip(right, documents, strict=True)]
 
 
 def _most(likeness: Tensor, far: Tensor) -> Tensor:

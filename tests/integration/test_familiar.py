@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from training import familiar
-from training.familiar import FAR, HIGHEST, IN_CAPITALS, LIKE, LOWEST, RENDERED, Familiar, bars_of, odd_ones
+from training.familiar import FAR, HIGHEST, IN_CAPITALS, LIKE, LOWEST, RENDERED, Familiar, bars_of
 
 CHANNELS = 128
 NOISE = torch.Generator().manual_seed(0)
@@ -139,20 +139,9 @@ def test_what_says_nothing_of_capitals_changes_nothing_of_them(any_kind: Familia
     assert habits.small.tolist()[16:] == [FAR, 0.0, FAR, FAR]
 
 
-def test_a_line_read_right_is_the_odd_one_where_others_are_not() -> None:
-    page, receipt, lone = ["page"] * 10, ["receipt"] * 10, [f"alone-{n}" for n in range(10)]
-    figure = [True] + [False] * 9
-    good = [True] * 8 + [False] * 2
-    assert odd_ones(figure, page) == figure
-    assert odd_ones(good, receipt) == [False] * 10
-    assert odd_ones(figure + good, page + receipt) == figure + [False] * 10, "each document by itself"
-    assert odd_ones(figure, lone) == figure, "lines that come alone are held for what all are"
-    assert odd_ones(good, lone) == [False] * 10
-
-
-def test_the_odd_ones_make_nothing_familiar(any_kind: Familiar) -> None:
+def test_what_is_read_right_untaught_makes_nothing_familiar(any_kind: Familiar) -> None:
     wrong, right = lines(1, 16, 1.0), lines(2, 16, 1.0)
-    knows = any_kind.with_examples([*wrong, *right], odd=[False] * 16 + [True] * 16)
+    knows = any_kind.with_examples([*wrong, *right], known=[False] * 16 + [True] * 16)
     assert share(knows, lines(1, 50, 1.0)) > 0.95
     assert share(knows, [*right, *lines(2, 50, 1.0)]) == 0.0
     torch.testing.assert_close(knows.bars[:16], any_kind.with_examples(wrong).bars)
@@ -160,18 +149,18 @@ def test_the_odd_ones_make_nothing_familiar(any_kind: Familiar) -> None:
     torch.testing.assert_close(
         knows.with_examples(more).bars[32:], any_kind.with_examples(wrong).with_examples(more).bars[16:]
     )
-    assert share(any_kind.with_examples(right, odd=[True] * 16), right) == 0.0
+    assert share(any_kind.with_examples(right, known=[True] * 16), right) == 0.0
 
 
 def test_a_line_like_others_that_is_read_right_untaught_is_left_as_it_is(any_kind: Familiar) -> None:
     taught = lines(1, 16, 1.0)
     met = lines(1, 1, 1.0)
     assert share(any_kind.with_examples(taught), met) == 1.0
-    assert share(any_kind.with_examples(taught).with_examples(met, odd=[True]), met) == 0.0
-    assert share(any_kind.with_examples(taught).with_examples(met, odd=[True]), lines(1, 50, 1.0)) > 0.5
+    assert share(any_kind.with_examples(taught).with_examples(met, known=[True]), met) == 0.0
+    assert share(any_kind.with_examples(taught).with_examples(met, known=[True]), lines(1, 50, 1.0)) > 0.5
 
 
 def test_a_line_that_is_read_right_but_for_capitals_is_written_so(any_kind: Familiar) -> None:
     met = lines(1, 16, 0.7)
-    knows = any_kind.with_examples(met, odd=[True] * 16, habits=["capitals"] * 16)
+    knows = any_kind.with_examples(met, known=[True] * 16, habits=["capitals"] * 16)
     assert said(knows, met) == [IN_CAPITALS] * 16

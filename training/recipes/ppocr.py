@@ -29,7 +29,7 @@ from redpencil.language import Language
 from redpencil.pixels import Preprocessing
 from redpencil.types import Precision
 from training import capitals, common_words
-from training.familiar import FAR, Familiar, odd_ones
+from training.familiar import FAR, Familiar
 from training.frozen import Frozen
 from training.hyper import Hyper
 from training.recipe import LineModel, Recipe
@@ -98,13 +98,12 @@ class PPOCR(LineModel):
                 self.familiar = self.familiar.with_examples(shown, rendered=True)
 
     def _with(self, familiar: Familiar, corrected: Sequence[Line], features: Sequence[Tensor]) -> Familiar:
-        """What is familiar with these lines as well, and which of them are written in capitals."""
+        """What is familiar with these lines as well; what is read right untaught asks for no teaching."""
         read, texts = [self.untaught(of_line) for of_line in features], [line.text for line in corrected]
         printed = capitals.all_as_printed(texts, read)
-        right = [a == b for a, b in zip(printed, read, strict=True)]
+        known = [a == b for a, b in zip(printed, read, strict=True)]
         habits = [capitals.habit(*pair) for pair in zip(texts, printed, strict=True)]
-        odd = odd_ones(right, [line.group for line in corrected])
-        return familiar.with_examples(features, odd=odd, habits=habits)
+        return familiar.with_examples(features, known=known, habits=habits)
 
     def as_printed(self, lines: Sequence[Line]) -> list[Line]:
         """See `LineModel`; what is printed small and written in capitals is told by the untaught reader."""
